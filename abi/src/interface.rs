@@ -1,0 +1,22 @@
+//! What a generation knows of an interface: the value of its map `INTERFACES`, keyed by ifindex.
+
+use crate::bytes;
+
+/// The interface is the loopback device: the floor lets it pass.
+pub const LOOPBACK: u32 = 1;
+
+/// Classes are those of [`crate::chain::ChainConsts`]' interface field; absent from the map means class 0, the class
+/// of names that no rule mentions.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Row of the ingress chain's interface field.
+    pub ingress: u32,
+    /// Row of the egress chain's interface field.
+    pub egress: u32,
+    /// [`LOOPBACK`].
+    pub flags: u32,
+    /// Zero.
+    pub zero: u32,
+}
+bytes!(Interface: 16);

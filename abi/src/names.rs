@@ -1,0 +1,58 @@
+//! Names of programs and maps in the committed objects. Kernel object names have at most 15 bytes.
+
+/// The value of [`crate::generation::Cell`].
+pub const CELL: &str = "CELL";
+/// Program array of the XDP dispatcher.
+pub const XDP_PROGS: &str = "XDP_PROGS";
+/// Program array of the TC dispatchers.
+pub const TC_PROGS: &str = "TC_PROGS";
+/// Packets a dispatcher dropped because no generation was loaded where the cell pointed (per-CPU `u64`).
+pub const DISPATCH_MISS: &str = "DISPATCH_MISS";
+
+/// Attached at XDP.
+pub const DISPATCH_XDP: &str = "dispatch_xdp";
+/// Attached at TC ingress on devices with Ethernet headers.
+pub const DISPATCH_TC_IN: &str = "dispatch_in";
+/// Attached at TC egress on devices with Ethernet headers.
+pub const DISPATCH_TC_OUT: &str = "dispatch_out";
+/// Attached at TC ingress on devices without.
+pub const DISPATCH_TC_IN_L3: &str = "dispatch_in_l3";
+/// Attached at TC egress on devices without.
+pub const DISPATCH_TC_OUT_L3: &str = "dispatch_out_l3";
+
+/// The generation's programs: XDP ingress.
+pub const XDP_INGRESS: &str = "xdp_ingress";
+/// TC ingress.
+pub const TC_INGRESS: &str = "tc_ingress";
+/// TC ingress without Ethernet headers.
+pub const TC_INGRESS_L3: &str = "tc_ingress_l3";
+/// TC egress.
+pub const TC_EGRESS: &str = "tc_egress";
+/// TC egress without Ethernet headers.
+pub const TC_EGRESS_L3: &str = "tc_egress_l3";
+
+/// One value: the ingress chain's tables. Created by the loader with the exact size.
+pub const ARENA_INGRESS: &str = "ARENA_INGRESS";
+/// One value: the egress chain's tables.
+pub const ARENA_EGRESS: &str = "ARENA_EGRESS";
+/// [`crate::counter::Counter`]s.
+pub const COUNTERS: &str = "COUNTERS";
+/// [`crate::interface::Interface`]s by ifindex.
+pub const INTERFACES: &str = "INTERFACES";
+/// [`crate::dynamic::Entry`]s.
+pub const ENTRIES: &str = "ENTRIES";
+/// [`crate::dynamic::Lengths`] of the entries.
+pub const ENTRY_LENGTHS: &str = "ENTRY_LENGTHS";
+/// [`crate::dynamic::Element`]s.
+pub const ELEMENTS: &str = "ELEMENTS";
+/// [`crate::dynamic::Lengths`] of the sets.
+pub const SET_LENGTHS: &str = "SET_LENGTHS";
+/// [`crate::explain::Question`].
+pub const EXPLAIN_IN: &str = "EXPLAIN_IN";
+/// [`crate::explain::Answer`].
+pub const EXPLAIN_OUT: &str = "EXPLAIN_OUT";
+
+/// Read-only global: `[crate::chain::ChainConsts; 2]`, ingress then egress.
+pub const CHAINS: &str = "CHAINS";
+/// Read-only global `u32`: non-zero in programs that explain.
+pub const EXPLAIN: &str = "EXPLAIN";

@@ -1,0 +1,362 @@
+//! The policy as the compiler, the oracle and the reports see it: valid by construction, names resolved, groups and
+//! `when` blocks flattened, every rule with the place it was written at.
+//!
+//! [`crate::document`] makes it from YAML; nothing here knows YAML.
+
+use std::sync::Arc;
+
+use crate::ranges::{AddressRanges, Ranges};
+
+/// A whole policy, network half. The host half's issue adds its own chain beside these.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// `mode:` of the file.
+    pub mode: Mode,
+    /// The files it was read from; [`Location::file`] is an index here.
+    pub files: Vec<String>,
+    /// Dynamic sets in name order, then the built-in ones that some rule reads; [`SetId`] is an index here.
+    pub dynamic_sets: Vec<DynamicSet>,
+    /// `network: interfaces:`; `None` means the default selection.
+    pub interfaces: Option<Vec<NameGlob>>,
+    /// Lines of the floor that are in force, in the order of [`ringfence_abi::counter::FLOOR_NAMES`].
+    pub floor: [bool; 7],
+    /// Packets that arrive. A policy without `network` has `None` in both.
+    pub ingress: Option<Chain>,
+    /// Packets that leave.
+    pub egress: Option<Chain>,
+    /// `tests:` about packets.
+    pub tests: Vec<PacketTest>,
+}
+
+/// Whether refusals are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    Enforce,
+    /// They are counted and let go.
+    Audit,
+}
+
+/// A place in a policy file; line and column count from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// Index into [`Policy::files`].
+    pub file: u32,
+    /// Line.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+}
+
+/// Index into [`Policy::dynamic_sets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetId(pub u16);
+
+/// A set whose elements change while the policy is in force.
+#[derive(Clone, Debug)]
+pub struct DynamicSet {
+    /// Name without the `$`.
+    pub name: String,
+    /// Where it was declared; `None` for a built-in one.
+    pub at: Option<Location>,
+    /// What fills it.
+    pub kind: DynamicKind,
+}
+
+/// What fills a dynamic set.
+#[derive(Clone, Debug)]
+pub enum DynamicKind {
+    /// `ringctl set add`, and rules with `add:` when their issue brings them.
+    Declared {
+        /// Seconds an element stays unless said otherwise.
+        timeout: Option<u64>,
+        /// Elements at most.
+        capacity: u32,
+        /// What a new element meets when the set is full.
+        full: WhenFull,
+        /// Addresses that are never added.
+        never: Arc<AddressRanges>,
+    },
+    /// `$local`: the addresses of this host, kept by the daemon.
+    Local,
+    /// `$gateways`: next hops of its routes.
+    Gateways,
+    /// `$resolvers`: the name servers of resolv.conf.
+    Resolvers,
+}
+
+/// `full:` of a dynamic set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The addition fails, counted.
+    Refuse,
+    /// The element that expires first goes.
+    EvictOldest,
+}
+
+/// One direction.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Verdict where no rule decides; never [`Verdict::Count`].
+    pub default: Verdict,
+    /// Where `default` was written.
+    pub default_at: Location,
+    /// Rules in order, flattened.
+    pub rules: Vec<Rule>,
+}
+
+/// What a rule does to a packet it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Let it through.
+    Accept,
+    /// Drop it.
+    Drop,
+    /// Drop it and tell the sender.
+    Reject,
+    /// Count it and go on.
+    Count,
+}
+
+impl Verdict {
+    /// Drop or reject: what *unknown* matches.
+    #[must_use]
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Drop | Self::Reject)
+    }
+
+    /// The word in the language and in every listing.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Count => "count",
+        }
+    }
+
+    /// The byte in the tables ([`ringfence_abi::verdict`]).
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Accept => ringfence_abi::verdict::ACCEPT,
+            Self::Drop => ringfence_abi::verdict::DROP,
+            Self::Reject => ringfence_abi::verdict::REJECT,
+            Self::Count => ringfence_abi::verdict::COUNT,
+        }
+    }
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Given, or `FILE:CHAIN[N]`; for a rule of a group `GROUP/NAME`.
+    pub name: String,
+    /// Whether the name was given: only then do counters carry over by name.
+    pub named: bool,
+    /// Where the rule was written (for a rule of a group: in the group).
+    pub at: Location,
+    /// What it does.
+    pub verdict: Verdict,
+    /// `mode: audit` on a drop or reject: reports, never decides.
+    pub audit: bool,
+    /// What it matches.
+    pub matches: Match,
+}
+
+impl Rule {
+    /// Whether evaluation goes on after a match.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        self.audit || self.verdict == Verdict::Count
+    }
+}
+
+/// The conditions of a rule, ANDed; `Match::default()` is `any`.
+///
+/// For every field: `None` (or an empty `Vec`) means the rule does not read it. A rule that reads a field never matches
+/// a packet in which it is *absent*; one in which it is *unknown* it matches exactly when its verdict
+/// [refuses](Verdict::refuses). Negations are already folded into the ranges.
+#[derive(Clone, Debug, Default)]
+pub struct Match {
+    /// Source address: all of these (a group's `when` adds to a rule's own).
+    pub from: Vec<AddressMatch>,
+    /// Destination address.
+    pub to: Vec<AddressMatch>,
+    /// Protocol numbers, 0..=255.
+    pub proto: Option<Ranges>,
+    /// Destination ports, 0..=65535.
+    pub port: Option<Ranges>,
+    /// Source ports.
+    pub source_port: Option<Ranges>,
+    /// Interface names: all of these.
+    pub interface: Vec<InterfaceMatch>,
+    /// Whether IPv4, IPv6 packets match.
+    pub family: Option<Families>,
+    /// The accepted TCP flag bytes.
+    pub flags: Option<FlagSet>,
+    /// ICMP types and codes.
+    pub icmp: Option<IcmpMatch>,
+    /// Outermost VLAN ids, 0..=4095.
+    pub vlan: Option<Ranges>,
+    /// DSCP, 0..=63.
+    pub dscp: Option<Ranges>,
+    /// `skb->mark`, any `u32`.
+    pub mark: Option<Ranges>,
+    /// Length from the network header on, 0..=65535.
+    pub length: Option<Ranges>,
+    /// Fragments (first or later) only, or none.
+    pub fragment: Option<bool>,
+}
+
+/// One condition on an address: `in` any of these (if given) and `not` in any of those.
+#[derive(Clone, Debug)]
+pub struct AddressMatch {
+    /// `None`: any address, only the exclusions count.
+    pub any_of: Option<AddressList>,
+    /// Exclusions.
+    pub none_of: AddressList,
+}
+
+/// Static addresses and dynamic sets, ORed.
+#[derive(Clone, Debug, Default)]
+pub struct AddressList {
+    /// Shared where rules name the same set, so that a set of a million prefixes is one distinction.
+    pub fixed: Vec<Arc<AddressRanges>>,
+    /// Dynamic sets.
+    pub dynamic: Vec<SetId>,
+}
+
+/// One condition on the interface name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InterfaceMatch {
+    /// `None`: any.
+    pub any_of: Option<Vec<NameGlob>>,
+    /// Exclusions.
+    pub none_of: Vec<NameGlob>,
+}
+
+/// A glob over interface names: `*` and `?`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameGlob(pub String);
+
+impl NameGlob {
+    /// Whether it has a wildcard.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        !self.0.contains(['*', '?'])
+    }
+
+    /// Whether `name` matches. Names have at most 15 bytes, so plain backtracking is bounded.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        fn go(pattern: &[u8], name: &[u8]) -> bool {
+            match pattern.split_first() {
+                None => name.is_empty(),
+                Some((b'*', rest)) => (0..=name.len()).any(|skip| go(rest, &name[skip..])),
+                Some((b'?', rest)) => !name.is_empty() && go(rest, &name[1..]),
+                Some((byte, rest)) => name.first() == Some(byte) && go(rest, &name[1..]),
+            }
+        }
+        go(self.0.as_bytes(), name.as_bytes())
+    }
+}
+
+impl InterfaceMatch {
+    /// Whether the condition holds for `name`.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.any_of.as_ref().is_none_or(|list| list.iter().any(|glob| glob.matches(name)))
+            && !self.none_of.iter().any(|glob| glob.matches(name))
+    }
+}
+
+/// Which families a rule accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+/// A set of TCP flag bytes (byte 13 of the header): bit `b % 64` of word `b / 64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlagSet(pub [u64; 4]);
+
+impl FlagSet {
+    /// Whether the flag byte is in the set.
+    #[must_use]
+    pub fn contains(&self, flags: u8) -> bool {
+        self.0[usize::from(flags >> 6)] >> (flags & 63) & 1 == 1
+    }
+
+    /// Adds a flag byte.
+    pub fn insert(&mut self, flags: u8) {
+        self.0[usize::from(flags >> 6)] |= 1 << (flags & 63);
+    }
+
+    /// The flag bytes that are in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+}
+
+/// Accepted ICMP messages, as `type * 256 + code`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct IcmpMatch {
+    /// With protocol 1.
+    pub v4: Ranges,
+    /// With protocol 58.
+    pub v6: Ranges,
+}
+
+/// One of `tests:`.
+#[derive(Clone, Debug)]
+pub struct PacketTest {
+    /// Where it stands.
+    pub at: Location,
+    /// Whether the packet arrives or leaves.
+    pub ingress: bool,
+    /// The packet.
+    pub packet: TestPacket,
+    /// The verdict that must come.
+    pub expect: Verdict,
+    /// The rule that must decide, `default` included.
+    pub rule: Option<String>,
+}
+
+/// A packet described by its fields, as `tests:` and `ringctl explain --packet` do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestPacket {
+    /// Interface name; must be one the policy covers.
+    pub interface: Option<String>,
+    /// `from`.
+    pub from: Option<std::net::IpAddr>,
+    /// `to`.
+    pub to: Option<std::net::IpAddr>,
+    /// `proto`.
+    pub proto: Option<u8>,
+    /// `port`.
+    pub port: Option<u16>,
+    /// `source_port`.
+    pub source_port: Option<u16>,
+    /// `flags`, the whole byte.
+    pub flags: Option<u8>,
+    /// `icmp`: type and code.
+    pub icmp: Option<(u8, u8)>,
+    /// `vlan`.
+    pub vlan: Option<u16>,
+    /// `dscp`.
+    pub dscp: Option<u8>,
+    /// `mark`.
+    pub mark: Option<u32>,
+    /// `length`.
+    pub length: Option<u16>,
+    /// `fragment: true`: a later fragment.
+    pub fragment: bool,
+    /// `hop_limit`; 64 unless said.
+    pub hop_limit: Option<u8>,
+}
