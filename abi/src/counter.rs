@@ -23,15 +23,8 @@ pub const DEFAULT: u32 = 0;
 /// First line of the floor; the lines are in the order of [`FLOOR_NAMES`].
 pub const FLOOR: u32 = 1;
 /// Names of the floor's lines, as in `floor: {NAME: false}`. Counter index = `FLOOR` + position.
-pub const FLOOR_NAMES: [&str; 7] = [
-    "arp",
-    "neighbor-discovery",
-    "router-advertisement",
-    "multicast-listener",
-    "dhcp-client",
-    "path-mtu",
-    "loopback",
-];
+pub const FLOOR_NAMES: [&str; 7] =
+    ["arp", "neighbor-discovery", "router-advertisement", "multicast-listener", "dhcp-client", "path-mtu", "loopback"];
 /// First line of what cannot be parsed, in the order of [`MALFORMED_NAMES`].
 pub const MALFORMED: u32 = 8;
 /// Reasons for which a frame is dropped before any rule, each counted under its own name.

@@ -59,7 +59,12 @@ impl CellWord {
     #[inline(always)]
     #[must_use]
     pub const fn unpack(word: u64) -> Self {
-        Self { current: word as u8, previous: (word >> 8) as u8, audit: (word >> 16) as u8, deadline: (word >> 32) as u32 }
+        Self {
+            current: word as u8,
+            previous: (word >> 8) as u8,
+            audit: (word >> 16) as u8,
+            deadline: (word >> 32) as u32,
+        }
     }
 
     /// The slot that decides at `now_seconds` of `CLOCK_BOOTTIME`.

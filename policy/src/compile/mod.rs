@@ -76,7 +76,9 @@ pub enum CompileError {
         limit: usize,
     },
     /// Too many bit positions, because rules OR static and dynamic sets.
-    #[error("{chain} needs {positions} rule positions (a rule that lists static and dynamic sets takes one for each), the limit is {limit}")]
+    #[error(
+        "{chain} needs {positions} rule positions (a rule that lists static and dynamic sets takes one for each), the limit is {limit}"
+    )]
     TooManyPositions {
         /// The chain.
         chain: &'static str,
@@ -106,7 +108,9 @@ pub enum CompileError {
         limit: usize,
     },
     /// A packet could match more rules that let evaluation go on than the programs follow.
-    #[error("{chain}: a packet could match {needed} rules that count or only audit before one decides (the last of them is `{rule}`), the limit is {limit}")]
+    #[error(
+        "{chain}: a packet could match {needed} rules that count or only audit before one decides (the last of them is `{rule}`), the limit is {limit}"
+    )]
     TooManyContinuations {
         /// The chain.
         chain: &'static str,

@@ -1,0 +1,25 @@
+//! Everything a contributor runs: `cargo xtask COMMAND`. Each command does its own set-up and prints what it installs.
+
+mod bpf;
+mod fuzz;
+mod setup;
+mod shell;
+mod test;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, test and show Ringfence", max_term_width = 100)]
+enum Command {
+    /// Rebuild the committed BPF objects from their sources
+    Bpf(bpf::Args),
+    /// Run every check there is; fails if one fails
+    Test(test::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Bpf(args) => bpf::run(&args),
+        Command::Test(args) => test::run(&args),
+    }
+}

@@ -1,0 +1,88 @@
+//! Running other programs: each command is printed, and its failure names it.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The longest a step's single command may take: a test that hangs must fail, and name the command.
+const BOUND: Duration = Duration::from_mins(30);
+
+/// The workspace's directory.
+pub fn root() -> PathBuf {
+    // The manifest is in `xtask/`, one level below.
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// A command in the workspace's directory that ends after a bounded time and reads nothing.
+pub fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    // `--foreground`: ^C on a terminal reaches the command too.
+    command.args(["--foreground", "--kill-after=10", &BOUND.as_secs().to_string(), program]);
+    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// `cargo` with these arguments, in the workspace's directory.
+pub fn cargo(arguments: &[&str]) -> Command {
+    command("cargo", arguments)
+}
+
+/// Runs a command to its end; an error if it does not end well.
+pub fn run(command: &mut Command) -> Result<()> {
+    let line = announce(command);
+    let status = command.status().with_context(|| format!("cannot run `{line}`"))?;
+    ensure!(status.success(), "`{line}` failed: {status}");
+    Ok(())
+}
+
+/// Runs a command, gives each line of its output to `each` after printing it.
+pub fn run_lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
+    let line = announce(command);
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{line}`"))?;
+    let output = child.stdout.take().context("the command has no output")?;
+    let mut reader = BufReader::new(output);
+    let mut bytes = Vec::new();
+    // Not `lines()`: a test may print what is not UTF-8.
+    while reader.read_until(b'\n', &mut bytes)? > 0 {
+        let text = String::from_utf8_lossy(&bytes);
+        print!("{text}");
+        each(text.trim_end());
+        bytes.clear();
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "`{line}` failed: {status}");
+    Ok(())
+}
+
+/// Runs a command for its standard output, without printing either.
+pub fn output(command: &mut Command) -> Result<String> {
+    let line = line(command);
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run `{line}`"))?;
+    if !output.status.success() {
+        bail!("`{line}` failed: {}", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed what is not UTF-8"))
+}
+
+fn announce(command: &Command) -> String {
+    let line = line(command);
+    println!("\n$ {line}");
+    line
+}
+
+/// The command as one would type it, without the bound that [`command`] puts before it.
+fn line(command: &Command) -> String {
+    let settings = command
+        .get_envs()
+        .filter_map(|(key, value)| Some(format!("{}={}", key.to_string_lossy(), value?.to_string_lossy())));
+    let skipped = if command.get_program() == "timeout" { 3 } else { 0 };
+    let program = (skipped == 0).then(|| command.get_program());
+    let words =
+        program.into_iter().chain(command.get_args().skip(skipped)).map(|word| word.to_string_lossy().into_owned());
+    settings.chain(words).collect::<Vec<_>>().join(" ")
+}

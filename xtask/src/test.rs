@@ -1,0 +1,132 @@
+//! `cargo xtask test`: every check there is, in one command, on a fresh machine.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+
+use crate::{bpf, fuzz, setup, shell};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run these parts only (may be given several times)
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
+/// A part of the checks that can be run on its own.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Formatting, lints, documentation
+    Style,
+    /// Tests that need no privileges
+    Unit,
+    /// Tests with real packets in network namespaces, and the differential tests
+    Netns,
+    /// The committed BPF objects are what their sources give
+    Bpf,
+    /// The same packets on Debian's kernels, in virtual machines
+    Vm,
+    /// Each fuzz target for a minute
+    Fuzz,
+}
+
+/// How many tests ran, summed over cargo test's result lines.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs the parts in order, also after one failed, and fails if any did.
+pub fn run(args: &Args) -> Result<()> {
+    ensure!(setup::is_root(), "the tests make network namespaces and load BPF programs: run them as root");
+    let mut tally = Tally::default();
+    let mut summary = Vec::new();
+    for &part in Part::value_variants() {
+        if args.only.is_empty() || args.only.contains(&part) {
+            let begin = Instant::now();
+            println!("\n==== {}", part.name());
+            let result = part.run(&mut tally);
+            if let Err(error) = &result {
+                println!("{} failed: {error:#}", part.name());
+            }
+            summary.push((part.name(), result, begin.elapsed()));
+        }
+    }
+    report(&summary, &tally)
+}
+
+fn report(summary: &[(String, Result<()>, Duration)], tally: &Tally) -> Result<()> {
+    println!("\n==== summary");
+    for (part, result, time) in summary {
+        let outcome = result.as_ref().map_or_else(|error| format!("FAILED: {error:#}"), |()| "ok".to_owned());
+        println!("{part:6} {:5.0} s  {outcome}", time.as_secs_f32());
+    }
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    if summary.iter().any(|(_, result, _)| result.is_err()) {
+        bail!("not all checks passed");
+    }
+    Ok(())
+}
+
+impl Part {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn run(self, tally: &mut Tally) -> Result<()> {
+        match self {
+            Self::Style => style(),
+            Self::Unit => tests(&["--workspace", "--exclude", "ringfence-tests"], tally),
+            Self::Netns => tests(&["--package", "ringfence-tests"], tally),
+            Self::Bpf => bpf::run(&bpf::Args { check: true }),
+            Self::Vm => bail!("there are no virtual machine tests yet"),
+            Self::Fuzz => fuzz::run(),
+        }
+    }
+}
+
+fn style() -> Result<()> {
+    shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))?;
+    shell::run(&mut shell::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// `cargo test`, all of it even after a failure, so that one run shows everything that is wrong.
+fn tests(selection: &[&str], tally: &mut Tally) -> Result<()> {
+    let mut command: Command = shell::cargo(&["test", "--locked", "--no-fail-fast"]);
+    shell::run_lines(command.args(selection), |line| tally.add(line))
+}
+
+impl Tally {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; ...`; other lines count nothing.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.split_once("test result: ") else { return };
+        let count = |name: &str| {
+            let before = counts.split(';').find_map(|part| part.trim_end().strip_suffix(name))?;
+            before.split_whitespace().next_back()?.parse::<u64>().ok()
+        };
+        self.passed += count(" passed").unwrap_or(0);
+        self.failed += count(" failed").unwrap_or(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn result_lines_are_summed() {
+        let mut tally = Tally::default();
+        tally.add("test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        tally.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s");
+        tally.add("test some_test ... ok");
+        assert_eq!((tally.passed, tally.failed), (15, 2));
+    }
+}
