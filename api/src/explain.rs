@@ -1,0 +1,109 @@
+//! Which rule decides about a packet, and why.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Mode;
+
+/// `ringctl explain --packet`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The packet. It is judged by the kernel's own program; nothing is sent, counted or changed.
+    pub packet: Packet,
+}
+
+/// A packet by its fields; those left out are absent, or what a usual packet has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Packet {
+    /// Which way it goes.
+    pub direction: PacketDirection,
+    /// Interface name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Source address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<IpAddr>,
+    /// Destination address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub to: Option<IpAddr>,
+    /// Protocol number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proto: Option<u8>,
+    /// Destination port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Source port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    /// TCP flags, the whole byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<u8>,
+    /// ICMP type and code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<[u8; 2]>)]
+    pub icmp: Option<(u8, u8)>,
+    /// VLAN id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// DSCP, 0..=63.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
+    /// `skb->mark`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// Length from the network header on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u16>,
+    /// A later fragment.
+    pub fragment: bool,
+    /// Hop limit; 64 unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hop_limit: Option<u8>,
+}
+
+/// Whether a packet arrives or leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PacketDirection {
+    /// It arrives.
+    #[default]
+    Ingress,
+    /// It leaves.
+    Egress,
+}
+
+/// `ringctl explain --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// `accept`, `drop` or `reject`.
+    pub verdict: String,
+    /// The rule that decides, or the built-in line as in [`crate::RuleLine::name`]; a dynamic entry is `dynamic/ID`.
+    pub rule: String,
+    /// File of that rule.
+    pub file: Option<String>,
+    /// Line in that file.
+    pub line: Option<u32>,
+    /// The generation asked; `null`: a policy that is not loaded (`--policy`).
+    pub generation: Option<u64>,
+    /// With `audit` a refusal is counted and the packet passes all the same.
+    pub mode: Mode,
+    /// Every rule up to the one that decides, in order.
+    pub considered: Vec<Considered>,
+}
+
+/// One rule on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Considered {
+    /// Its name.
+    pub rule: String,
+    /// Whether it matched. One that did and is not the last counted or audited only.
+    pub matched: bool,
+    /// The condition that failed, or what made it match.
+    pub because: String,
+}
