@@ -13,6 +13,22 @@ pub struct ErrorBody {
     /// For a policy that was refused: every mistake in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,
+    /// How many more errors there are than `diagnostics` holds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl ErrorBody {
+    /// A failure that is not about the text of a policy.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), diagnostics: Vec::new(), omitted: 0 }
+    }
 }
 
 /// Kinds of failure; each has an HTTP status and an exit code of `ringctl`.
@@ -57,24 +73,30 @@ impl ErrorCode {
     }
 }
 
-/// One mistake or warning in a policy.
+/// One mistake or warning in a policy, with all that is needed to show it to a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Diagnostic {
     /// Whether it keeps the policy from being applied.
     pub severity: Severity,
-    /// What is wrong.
-    pub message: String,
-    /// The file, as it was named; absent when the mistake has no place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// Line, counted from 1.
+    /// The file, as it was named.
+    pub file: String,
+    /// Line, counted from 1; absent when it is about the file as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// Column in characters, counted from 1.
+    /// First column in characters, counted from 1; present with `line`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
-    /// All of it as text for a terminal, with the line and the place marked; no colours, ends without a newline.
-    pub rendered: String,
+    /// Column after the last; present with `line`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_column: Option<u32>,
+    /// The text of the line, empty when it is too long to be shown; present with `line`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What is wrong and what was expected, one line.
+    pub message: String,
+    /// What to write instead, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// Weight of a [`Diagnostic`].
