@@ -6,14 +6,17 @@
 //! A packet's fields are cut into *classes* (two values are in one class when no rule tells them apart). Each class of
 //! each field has a *row*: the set of *positions* (bits) of the rules that accept it.
 //!
-//! * A chain of at most 64 positions is *narrow* (`blocks == 0`): a row is one `u64`, at `rows[field] + class * 8`.
+//! * A chain of at most 64 positions is *narrow* (`blocks == 0`): a row is one `u64`, at `rows[field] + class * 8`, and the
+//!   one wild word has the bits of all positions.
 //! * Otherwise a row is `blocks` block references, `u32` each, at `rows[field] + class * blocks * 4`. Block `k` covers
 //!   positions `4096 k ..`. A reference is 0 (no bits) or the offset of a block: one summary word whose bit `w` says
 //!   that word `w` is not zero, followed by the non-zero words only. Equal blocks are stored once. The positions
 //!   that do not read a field at all are not in its rows but in the field's *wild* words, stored in full.
 //!
+//! Class 0 of an address, mark or directly indexed field is the class of values that no rule names; *absent* is in it.
+//!
 //! Wild words lie side by side for the active fields, so that one word of all fields shares a cache line:
-//! `wild + (word * active_count + rank) * 8`, where `rank` is the field's rank among the active ones; the wild
+//! `wild + (word * active_count + rank) * 8`, where `rank` is the field's place among the active ones in [`ORDER`]; the wild
 //! summaries likewise at `wild_summary + (block * active_count + rank) * 8`.
 
 use crate::bytes;
@@ -63,6 +66,13 @@ pub const MAX_CHAIN_SETS: usize = 64;
 pub const SETS_ABSENT: u32 = 256;
 /// How many fields there are.
 pub const FIELDS: usize = 27;
+
+/// The order in which fields are asked: the cheap and telling ones first, because a packet that no rule can match any
+/// more is not looked up further.
+pub const ORDER: [usize; FIELDS] = [
+    PROTO, DPORT, INTERFACE, IP, VLAN, LENGTH, SPORT, MARK, STATE, SRC, DST, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+    21, 22, 23, 24, 25, 26,
+];
 
 /// Direct index of a port field: the port, or this when the packet has none.
 pub const PORT_ABSENT: u32 = 65_536;
@@ -193,8 +203,6 @@ pub struct ChainConsts {
     pub rows: [u32; FIELDS],
     /// Offset of each directly indexed field's table of classes (`u32` each).
     pub direct: [u32; FIELDS],
-    /// Class of a packet without addresses in [`SRC`] and [`DST`], and without a mark.
-    pub absent: [u32; 2],
     /// Tries: source IPv4, source IPv6, destination IPv4, destination IPv6, mark.
     pub tries: [Trie; 5],
     /// Kernel ids of the dynamic sets of the source address; entry `8 g + b` is bit `b` of field `SRC_SETS + g`.
@@ -202,7 +210,7 @@ pub struct ChainConsts {
     /// The same for the destination address.
     pub dst_sets: [u16; MAX_CHAIN_SETS],
 }
-bytes!(ChainConsts: 616);
+bytes!(ChainConsts: 608);
 
 /// Index into [`ChainConsts::tries`].
 pub const TRIE_SRC4: usize = 0;

@@ -2,8 +2,8 @@
 
 use crate::bytes;
 
-/// The interface is the loopback device: the floor lets it pass.
-pub const LOOPBACK: u32 = 1;
+/// The loopback device of every network namespace (`LOOPBACK_IFINDEX`; the kernel refuses to boot otherwise).
+pub const LOOPBACK_IFINDEX: u32 = 1;
 
 /// Classes are those of [`crate::chain::ChainConsts`]' interface field; absent from the map means class 0, the class
 /// of names that no rule mentions.
@@ -14,9 +14,5 @@ pub struct Interface {
     pub ingress: u32,
     /// Row of the egress chain's interface field.
     pub egress: u32,
-    /// [`LOOPBACK`].
-    pub flags: u32,
-    /// Zero.
-    pub zero: u32,
 }
-bytes!(Interface: 16);
+bytes!(Interface: 8);

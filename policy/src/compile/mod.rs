@@ -1,8 +1,18 @@
 //! Model to tables: fields to classes to rows (`abi::chain`), one arena a chain, deterministic to the byte.
 
+mod arena;
+mod chain;
+mod direct;
+mod field;
+mod lines;
+mod positions;
+mod rows;
+mod sweep;
+mod trie;
+
 use ringfence_abi::chain::ChainConsts;
 
-use crate::model::{Location, Policy};
+use crate::model::{Chain, Location, Policy};
 
 /// A policy as the loader takes it.
 #[derive(Clone, Debug)]
@@ -87,6 +97,16 @@ pub enum CompileError {
         /// How many it may have.
         limit: usize,
     },
+    /// More dynamic sets than a packet's address is looked up in.
+    #[error("{chain} reads {sets} dynamic sets for one address, the limit is {limit}")]
+    TooManyDynamicSets {
+        /// The chain.
+        chain: &'static str,
+        /// How many it reads.
+        sets: usize,
+        /// How many it may read.
+        limit: usize,
+    },
     /// More different wildcards in `interface:` fields than the class table holds.
     #[error("{chain} uses {globs} different wildcards in `interface:`, the limit is {limit}")]
     TooManyInterfaceGlobs {
@@ -127,6 +147,14 @@ pub enum CompileError {
 
 /// Compiles a policy. Same policy, same bytes.
 pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
-    let _ = policy;
-    Ok(Compiled { ingress: None, egress: None, lines: Vec::new() })
+    let mut lines = Vec::new();
+    let mut compiled = |chain: Option<&Chain>, name| {
+        let Some(chain) = chain else { return Ok(None) };
+        let tables = chain::compile(policy, chain, name, lines.len() as u32)?;
+        lines.extend(lines::lines(policy, chain, name));
+        Ok(Some(tables))
+    };
+    let ingress = compiled(policy.ingress.as_ref(), "ingress")?;
+    let egress = compiled(policy.egress.as_ref(), "egress")?;
+    Ok(Compiled { ingress, egress, lines })
 }

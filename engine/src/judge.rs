@@ -1,0 +1,90 @@
+//! The way of a parsed packet: floor, dynamic entries, rules, default. One text for the kernel programs and user space.
+
+use ringfence_abi::{
+    chain::{ChainConsts, INTERFACE, MARK},
+    counter::{DYNAMIC, FLOOR},
+    interface::LOOPBACK_IFINDEX,
+    verdict::ACCEPT,
+};
+
+use crate::{
+    Tables,
+    classify::Surroundings,
+    fields::{FAMILY_NONE, Fields},
+    floor,
+    ro::read,
+    search::{Outcome, Sink, narrow},
+};
+
+/// A dynamic entry (`ringctl deny`) that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: u64,
+    /// [`ringfence_abi::verdict::ACCEPT`] or [`ringfence_abi::verdict::DROP`].
+    pub verdict: u32,
+}
+
+/// What surrounds a packet; asked only for what a policy reads.
+pub trait Host<T: Tables>: Sink {
+    /// The interface it is on.
+    fn ifindex(&self) -> u32;
+    /// Class of that interface in this chain.
+    fn interface_class(&self) -> u32;
+    /// `skb->mark`; `None` where there is none.
+    fn mark(&self) -> Option<u32>;
+    /// The dynamic entry that decides about the packet.
+    fn entry(&self, fields: &Fields) -> Option<Entry>;
+    /// Membership of the source (or destination) in the chain's dynamic sets, bit `i` for set `i`.
+    fn members(&self, fields: &Fields, source: bool) -> u64;
+    /// Searches a wide chain.
+    fn wide(&mut self, consts: &ChainConsts, tables: &T, fields: &Fields, around: &Surroundings) -> Outcome;
+}
+
+/// Who decided, and what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Line and verdict.
+    pub outcome: Outcome,
+    /// Id of the dynamic entry that decided, when the line is [`DYNAMIC`].
+    pub entry: u64,
+}
+
+/// Judges a packet that could be parsed.
+#[inline(always)]
+pub fn judge<T: Tables, H: Host<T>>(
+    consts: &ChainConsts,
+    tables: &T,
+    host: &mut H,
+    fields: &Fields,
+    egress: bool,
+) -> Judgement {
+    if let Some(line) = floor::line(fields, read(&consts.floor), egress, host.ifindex() == LOOPBACK_IFINDEX) {
+        return Judgement { outcome: Outcome { line: FLOOR + line, verdict: u32::from(ACCEPT) }, entry: 0 };
+    }
+    if fields.family != FAMILY_NONE
+        && let Some(entry) = host.entry(fields)
+    {
+        return Judgement { outcome: Outcome { line: DYNAMIC, verdict: entry.verdict }, entry: entry.id };
+    }
+    let active = read(&consts.active);
+    let mut around = Surroundings::default();
+    if active & (1 << INTERFACE) != 0 {
+        around.interface = host.interface_class();
+    }
+    if active & (1 << MARK) != 0 {
+        around.mark = host.mark();
+    }
+    if read(&consts.src_set_count) != 0 && fields.family != FAMILY_NONE {
+        around.src_sets = host.members(fields, true);
+    }
+    if read(&consts.dst_set_count) != 0 && fields.family != FAMILY_NONE {
+        around.dst_sets = host.members(fields, false);
+    }
+    let outcome = if read(&consts.blocks) == 0 {
+        narrow(consts, tables, fields, &around, host)
+    } else {
+        host.wide(consts, tables, fields, &around)
+    };
+    Judgement { outcome, entry: 0 }
+}

@@ -1,0 +1,291 @@
+//! Headers to [`Fields`].
+//!
+//! Every length is checked before it is believed, and what cannot be parsed is an error that the caller drops: never
+//! "no match". Later fragments and over-long extension chains parse, with their upper fields unknown.
+
+use ringfence_abi::chain::{
+    IP_FAMILY_SHIFT, IP_FRAGMENT, LENGTH_ABSENT, PORT_ABSENT, PORT_UNKNOWN, PROTO_ABSENT, PROTO_ICMP, PROTO_ICMPV6,
+    PROTO_TCP, PROTO_UNKNOWN, VLAN_ABSENT,
+};
+
+use crate::{
+    Frame,
+    fields::{FAMILY_V4, FAMILY_V6, Fields, Malformed},
+};
+
+/// Extension headers that are followed; RFC 8200 asks for no more than seven different ones.
+pub const MAX_EXTENSIONS: u32 = 8;
+/// VLAN tags in the frame that are followed (QinQ).
+pub const MAX_TAGS: u32 = 2;
+
+const IPV4: u32 = 0x0800;
+const IPV6: u32 = 0x86dd;
+
+const ICMP: u32 = 1;
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+const DCCP: u32 = 33;
+const ICMPV6: u32 = 58;
+const SCTP: u32 = 132;
+const UDPLITE: u32 = 136;
+const FRAGMENT: u32 = 44;
+
+/// Where a packet's frame begins, and what the hook knows that the frame does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The frame begins at the IP header.
+    pub l3: bool,
+    /// The id of a VLAN tag held outside the frame, or [`VLAN_ABSENT`].
+    pub tag: u32,
+}
+
+/// Parses the headers.
+#[inline(always)]
+pub fn parse<F: Frame>(frame: &F, link: Link) -> Result<Fields, Malformed> {
+    let mut fields = Fields {
+        proto: PROTO_ABSENT,
+        sport: PORT_ABSENT,
+        dport: PORT_ABSENT,
+        length: LENGTH_ABSENT,
+        vlan: link.tag,
+        ..Fields::default()
+    };
+    if link.l3 {
+        let first = read::<F, 1>(frame, 0, Malformed::TruncatedLink)?;
+        fields.ethertype = match first[0] >> 4 {
+            4 => IPV4,
+            6 => IPV6,
+            _ => return Err(Malformed::BadNetwork),
+        };
+    } else {
+        ethernet(frame, &mut fields)?;
+    }
+    match fields.ethertype {
+        IPV4 => ipv4(frame, &mut fields)?,
+        IPV6 => ipv6(frame, &mut fields)?,
+        _ => {}
+    }
+    Ok(fields)
+}
+
+#[inline(always)]
+fn ethernet<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
+    let header = read::<F, 14>(frame, 0, Malformed::TruncatedLink)?;
+    let mut ethertype = be16(header[12], header[13]);
+    let mut offset = 14;
+    let mut tags = 0;
+    while is_tag(ethertype) {
+        if tags == MAX_TAGS {
+            return Err(Malformed::VlanDepth);
+        }
+        tags += 1;
+        let tag = read::<F, 4>(frame, offset, Malformed::TruncatedLink)?;
+        if fields.vlan == VLAN_ABSENT {
+            fields.vlan = be16(tag[0], tag[1]) & 0xfff;
+        }
+        ethertype = be16(tag[2], tag[3]);
+        offset += 4;
+    }
+    fields.ethertype = ethertype;
+    fields.network = offset;
+    Ok(())
+}
+
+#[inline(always)]
+fn is_tag(ethertype: u32) -> bool {
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
+}
+
+#[inline(always)]
+fn ipv4<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
+    let start = fields.network;
+    let header = read::<F, 20>(frame, start, Malformed::TruncatedNetwork)?;
+    let header_len = u32::from(header[0] & 15) * 4;
+    if header[0] >> 4 != 4 || header_len < 20 {
+        return Err(Malformed::BadNetwork);
+    }
+    let mut total = be16(header[2], header[3]);
+    let tos = header[1];
+    let fragment = be16(header[6], header[7]);
+    let proto = u32::from(header[9]);
+    fields.family = FAMILY_V4;
+    fields.hop_limit = u32::from(header[8]);
+    fields.src = [u64::from(be32(header, 12)) << 32, 0];
+    fields.dst = [u64::from(be32(header, 16)) << 32, 0];
+    // Options are not read, but they must be there.
+    if lacks(frame, start + header_len) {
+        return Err(Malformed::TruncatedNetwork);
+    }
+    if total == 0 && frame.gso() {
+        // BIG TCP (6.3, b1a78b9b9886): a local packet over 64 KiB carries no length.
+        total = frame.total() - start;
+    } else if total < header_len || lacks(frame, start + total) {
+        return Err(Malformed::BadNetwork);
+    }
+    fields.length = total.min(0xffff);
+    fields.ip = ip_index(FAMILY_V4, tos, fragment & 0x3fff != 0);
+    transport(
+        frame,
+        fields,
+        Upper { proto, offset: start + header_len, end: start + total, later: fragment & 0x1fff != 0 },
+    )
+}
+
+#[inline(always)]
+fn ipv6<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
+    let start = fields.network;
+    let header = read::<F, 40>(frame, start, Malformed::TruncatedNetwork)?;
+    if header[0] >> 4 != 6 {
+        return Err(Malformed::BadNetwork);
+    }
+    let payload = be16(header[4], header[5]);
+    let class = header[0] << 4 | header[1] >> 4;
+    let mut proto = u32::from(header[6]);
+    fields.family = FAMILY_V6;
+    fields.hop_limit = u32::from(header[7]);
+    fields.src = [be64(header, 8), be64(header, 16)];
+    fields.dst = [be64(header, 24), be64(header, 32)];
+    let mut end = start + 40 + payload;
+    if payload == 0 && frame.gso() {
+        // BIG TCP (5.19, 0fe79f28bfaf), as in IPv4.
+        end = frame.total();
+    } else if lacks(frame, end) {
+        return Err(Malformed::BadNetwork);
+    }
+    fields.length = (end - start).min(0xffff);
+
+    let mut offset = start + 40;
+    let mut fragment = false;
+    let mut later = false;
+    let mut followed = 0;
+    while is_extension(proto) {
+        if later || followed == MAX_EXTENSIONS {
+            fields.ip = ip_index(FAMILY_V6, class, fragment);
+            unknown_protocol(fields);
+            return Ok(());
+        }
+        followed += 1;
+        if offset + 8 > end {
+            return Err(Malformed::TruncatedNetwork);
+        }
+        let head = read::<F, 8>(frame, offset, Malformed::TruncatedNetwork)?;
+        let mut len = 8;
+        if proto == FRAGMENT {
+            let word = be16(head[2], head[3]);
+            // Offset 0 without "more" is an atomic fragment (RFC 6946): a whole packet.
+            fragment |= word & 0xfff9 != 0;
+            later = word & 0xfff8 != 0;
+        } else {
+            len += u32::from(head[1]) * 8;
+            if offset + len > end {
+                return Err(Malformed::TruncatedNetwork);
+            }
+        }
+        proto = u32::from(head[0]);
+        offset += len;
+    }
+    fields.ip = ip_index(FAMILY_V6, class, fragment);
+    transport(frame, fields, Upper { proto, offset, end, later })
+}
+
+/// Hop-by-hop, routing, fragment, destination options, mobility, HIP, shim6. AH and ESP are protocols: what is behind
+/// them is not looked at.
+#[inline(always)]
+fn is_extension(proto: u32) -> bool {
+    matches!(proto, 0 | 43 | FRAGMENT | 60 | 135 | 139 | 140)
+}
+
+struct Upper {
+    proto: u32,
+    offset: u32,
+    end: u32,
+    later: bool,
+}
+
+#[inline(always)]
+fn transport<F: Frame>(frame: &F, fields: &mut Fields, upper: Upper) -> Result<(), Malformed> {
+    let Upper { proto, offset, end, later } = upper;
+    let ports = matches!(proto, TCP | UDP | SCTP | UDPLITE | DCCP);
+    fields.proto = proto;
+    if later {
+        if ports {
+            fields.sport = PORT_UNKNOWN;
+            fields.dport = PORT_UNKNOWN;
+        }
+        fields.unknown = u32::from(ports || proto == ICMP || proto == ICMPV6);
+        return Ok(());
+    }
+    if !ports && proto != ICMP && proto != ICMPV6 {
+        return Ok(());
+    }
+    let needed = match proto {
+        TCP => 20,
+        UDP | UDPLITE => 8,
+        SCTP | DCCP => 12,
+        _ => 4,
+    };
+    if offset + needed > end {
+        return Err(Malformed::TruncatedTransport);
+    }
+    let head = read::<F, 4>(frame, offset, Malformed::TruncatedTransport)?;
+    if ports {
+        fields.sport = be16(head[0], head[1]);
+        fields.dport = be16(head[2], head[3]);
+    } else {
+        let message = be16(head[0], head[1]);
+        fields.proto = if proto == ICMP { PROTO_ICMP } else { PROTO_ICMPV6 } + message;
+    }
+    if proto == TCP {
+        let head = read::<F, 2>(frame, offset + 12, Malformed::TruncatedTransport)?;
+        let header_len = u32::from(head[0] >> 4) * 4;
+        if header_len < 20 || offset + header_len > end {
+            return Err(Malformed::TruncatedTransport);
+        }
+        fields.proto = PROTO_TCP + u32::from(head[1]);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn unknown_protocol(fields: &mut Fields) {
+    fields.proto = PROTO_UNKNOWN;
+    fields.sport = PORT_UNKNOWN;
+    fields.dport = PORT_UNKNOWN;
+    fields.unknown = 1;
+}
+
+#[inline(always)]
+fn ip_index(family: u32, traffic_class: u8, fragment: bool) -> u32 {
+    family << IP_FAMILY_SHIFT | if fragment { IP_FRAGMENT } else { 0 } | u32::from(traffic_class >> 2)
+}
+
+/// Whether the packet ends before `end`.
+#[inline(always)]
+fn lacks<F: Frame>(frame: &F, end: u32) -> bool {
+    end > frame.linear() && end > frame.total()
+}
+
+/// Bytes in place, or why not: `truncated` when the packet ends before them.
+#[inline(always)]
+fn read<F: Frame, const N: usize>(frame: &F, offset: u32, truncated: Malformed) -> Result<&[u8; N], Malformed> {
+    match frame.at::<N>(offset) {
+        Some(bytes) => Ok(bytes),
+        None if offset + N as u32 > frame.total() => Err(truncated),
+        None => Err(Malformed::Unreadable),
+    }
+}
+
+#[inline(always)]
+fn be16(high: u8, low: u8) -> u32 {
+    u32::from(high) << 8 | u32::from(low)
+}
+
+#[inline(always)]
+fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[inline(always)]
+fn be64<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
+}

@@ -1,0 +1,313 @@
+//! Classes to rules: the iterator over matching rules, lowest position first.
+//!
+//! [`narrow`] serves chains of at most 64 positions with one word a field. For wider ones [`Search::start`] and
+//! [`Search::step`] walk blocks, words and bits; the kernel programs call `step` from `bpf_loop`, whose callback is
+//! verified once, user space from a plain loop ([`wide`]).
+
+use ringfence_abi::{
+    chain::{BLOCK, ChainConsts, FIELDS, MAX_CONTINUATIONS, Position},
+    counter,
+    verdict::{ACCEPT, COUNT, DROP, FLAG_AUDIT},
+};
+
+use crate::{
+    Tables,
+    bits::{lowest, rank},
+    classify::{Surroundings, class},
+    fields::Fields,
+    ro::read,
+};
+
+/// Receives the rules that matched and let evaluation go on.
+pub trait Sink {
+    /// Counter index within the chain of a `count` rule or one in audit mode.
+    fn continued(&mut self, line: u32);
+}
+
+/// What decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Counter index within the chain.
+    pub line: u32,
+    /// One of [`ringfence_abi::verdict`]: accept, drop or reject.
+    pub verdict: u32,
+}
+
+impl Outcome {
+    /// The tables contradict themselves: drop, counted.
+    pub const TABLES: Self = Self { line: counter::TABLES, verdict: DROP as u32 };
+    /// Too many rules let evaluation go on: drop, counted.
+    pub const CONTINUATIONS: Self = Self { line: counter::CONTINUATIONS, verdict: DROP as u32 };
+
+    /// No rule decided.
+    #[inline(always)]
+    #[must_use]
+    pub fn default(consts: &ChainConsts) -> Self {
+        Self { line: counter::DEFAULT, verdict: read(&consts.default_verdict) }
+    }
+}
+
+/// Runs a statement for each field in [`ringfence_abi::chain::ORDER`], unrolled: fields are known to the verifier, so
+/// that what a policy does not read costs nothing.
+macro_rules! each_field {
+    ($field:ident => $body:block) => {
+        each_field!(@ $field $body, 4 3 9 5 6 7 2 8 10 0 1 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26)
+    };
+    (@ $field:ident $body:block, $($number:literal)+) => {
+        $({ const $field: usize = $number; $body })+
+    };
+}
+
+/// How a match of one position is taken.
+struct Tally {
+    last: u32,
+    continued: u32,
+}
+
+impl Tally {
+    /// `Some` ends the search.
+    #[inline(always)]
+    fn take<T: Tables, S: Sink>(
+        &mut self,
+        consts: &ChainConsts,
+        tables: &T,
+        sink: &mut S,
+        position: u32,
+    ) -> Option<Outcome> {
+        let offset = read(&consts.positions) + position * size_of::<Position>() as u32;
+        let Some(word) = tables.u64(offset) else { return Some(Outcome::TABLES) };
+        let (line, verdict, flags) = (word as u32, (word >> 32) as u8, (word >> 40) as u8);
+        if line == self.last {
+            return None; // another position of the rule that was just taken
+        }
+        if verdict != COUNT && flags & FLAG_AUDIT == 0 {
+            return Some(Outcome { line, verdict: u32::from(verdict) });
+        }
+        if self.continued == MAX_CONTINUATIONS {
+            return Some(Outcome::CONTINUATIONS);
+        }
+        self.last = line;
+        self.continued += 1;
+        sink.continued(line);
+        None
+    }
+}
+
+/// Judges in a chain of at most 64 positions.
+#[inline(always)]
+pub fn narrow<T: Tables, S: Sink>(
+    consts: &ChainConsts,
+    tables: &T,
+    fields: &Fields,
+    around: &Surroundings,
+    sink: &mut S,
+) -> Outcome {
+    let Some(mut word) = narrow_word(consts, tables, fields, around) else { return Outcome::TABLES };
+    let mut tally = Tally { last: 0, continued: 0 };
+    // Each turn takes one of 64 bits; a bound that the verifier sees.
+    for _ in 0..64 {
+        if word == 0 {
+            break;
+        }
+        if let Some(outcome) = tally.take(consts, tables, sink, lowest(word)) {
+            return outcome;
+        }
+        word &= word - 1;
+    }
+    Outcome::default(consts)
+}
+
+#[inline(always)]
+fn narrow_word<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, around: &Surroundings) -> Option<u64> {
+    let active = read(&consts.active);
+    let mut word = tables.u64(read(&consts.wild))?;
+    each_field!(FIELD => {
+        if active & (1 << FIELD) != 0 && word != 0 {
+            let class = class::<T, FIELD>(consts, tables, fields, around)?;
+            word &= tables.u64(read(&consts.rows[FIELD]) + class * 8)?;
+        }
+    });
+    Some(word)
+}
+
+/// The state of a search in a wide chain.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Search {
+    /// Offset of each active field's row.
+    rows: [u32; FIELDS],
+    /// Each active field's reference for the current block.
+    blocks: [u32; FIELDS],
+    /// Matching words of the current block not yet looked at.
+    summary: u64,
+    /// Matching bits of the current word not yet looked at.
+    word: u64,
+    /// The block after the current one.
+    next_block: u32,
+    /// First position of the current word.
+    base: u32,
+    last: u32,
+    continued: u32,
+}
+
+/// What one step of a search came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Take another step.
+    More,
+    /// The search is over.
+    Done(Outcome),
+}
+
+impl Search {
+    /// Classifies the packet. `zero` is 0 and must not be known to the verifier: 6.1 verifies a `bpf_loop` callback
+    /// only with what it knows of the context at the first call, and would cut the later iterations' code.
+    #[inline(always)]
+    pub fn start<T: Tables>(
+        consts: &ChainConsts,
+        tables: &T,
+        fields: &Fields,
+        around: &Surroundings,
+        zero: u32,
+    ) -> Option<Self> {
+        let active = read(&consts.active);
+        let row_size = read(&consts.blocks) * 4;
+        let mut rows = [zero; FIELDS];
+        each_field!(FIELD => {
+            if active & (1 << FIELD) != 0 {
+                let class = class::<T, FIELD>(consts, tables, fields, around)?;
+                rows[FIELD] = read(&consts.rows[FIELD]) + class * row_size;
+            }
+        });
+        let long = u64::from(zero);
+        Some(Self {
+            rows,
+            blocks: [zero; FIELDS],
+            summary: long,
+            word: long,
+            next_block: zero,
+            base: zero,
+            last: zero,
+            continued: zero,
+        })
+    }
+
+    /// Goes on to the next matching position, or finds out that a block or a word has none.
+    #[inline(always)]
+    pub fn step<T: Tables, S: Sink>(&mut self, consts: &ChainConsts, tables: &T, sink: &mut S) -> Step {
+        if self.word == 0 {
+            if self.summary == 0 {
+                if self.next_block >= read(&consts.blocks) {
+                    return Step::Done(Outcome::default(consts));
+                }
+                if self.enter_block(consts, tables).is_none() {
+                    return Step::Done(Outcome::TABLES);
+                }
+            }
+            if self.summary == 0 {
+                return Step::More;
+            }
+            if self.enter_word(consts, tables).is_none() {
+                return Step::Done(Outcome::TABLES);
+            }
+        }
+        if self.word == 0 {
+            return Step::More;
+        }
+        let position = self.base + lowest(self.word);
+        self.word &= self.word - 1;
+        let mut tally = Tally { last: self.last, continued: self.continued };
+        let taken = tally.take(consts, tables, sink, position);
+        self.last = tally.last;
+        self.continued = tally.continued;
+        match taken {
+            Some(outcome) => Step::Done(outcome),
+            None => Step::More,
+        }
+    }
+
+    #[inline(always)]
+    fn enter_block<T: Tables>(&mut self, consts: &ChainConsts, tables: &T) -> Option<()> {
+        let active = read(&consts.active);
+        let block = self.next_block;
+        // One before the first: each active field steps on before it reads.
+        let mut wild = (read(&consts.wild_summary) + block * read(&consts.active_count) * 8).wrapping_sub(8);
+        let mut summary = u64::MAX;
+        each_field!(FIELD => {
+            if active & (1 << FIELD) != 0 {
+                wild = wild.wrapping_add(8);
+                let reference = tables.u32(self.rows[FIELD] + block * 4)?;
+                self.blocks[FIELD] = reference;
+                let mut own = tables.u64(wild)?;
+                if reference != 0 {
+                    own |= tables.u64(reference)?;
+                }
+                summary &= own;
+            }
+        });
+        self.summary = summary;
+        self.next_block = block + 1;
+        Some(())
+    }
+
+    #[inline(always)]
+    fn enter_word<T: Tables>(&mut self, consts: &ChainConsts, tables: &T) -> Option<()> {
+        let active = read(&consts.active);
+        let index = lowest(self.summary);
+        self.summary &= self.summary - 1;
+        self.base = (self.next_block - 1) * BLOCK + index * 64;
+        let mut wild = (read(&consts.wild) + (self.base >> 6) * read(&consts.active_count) * 8).wrapping_sub(8);
+        let mut word = u64::MAX;
+        each_field!(FIELD => {
+            if active & (1 << FIELD) != 0 && word != 0 {
+                wild = wild.wrapping_add(8);
+                let reference = self.blocks[FIELD];
+                let mut own = tables.u64(wild)?;
+                if reference != 0 {
+                    let present = tables.u64(reference)?;
+                    if present >> index & 1 == 1 {
+                        own |= tables.u64(reference + 8 + rank(present, index) * 8)?;
+                    }
+                }
+                word &= own;
+            }
+        });
+        self.word = word;
+        Some(())
+    }
+}
+
+/// Judges in a chain of any width, in user space.
+pub fn wide<T: Tables, S: Sink>(
+    consts: &ChainConsts,
+    tables: &T,
+    fields: &Fields,
+    around: &Surroundings,
+    sink: &mut S,
+) -> Outcome {
+    let Some(mut search) = Search::start(consts, tables, fields, around, 0) else { return Outcome::TABLES };
+    loop {
+        if let Step::Done(outcome) = search.step(consts, tables, sink) {
+            return outcome;
+        }
+    }
+}
+
+/// Whether the verdict lets the packet through.
+#[inline(always)]
+#[must_use]
+pub fn passes(outcome: Outcome) -> bool {
+    outcome.verdict == u32::from(ACCEPT)
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfence_abi::chain::ORDER;
+
+    #[test]
+    fn each_field_follows_the_order_of_the_boundary() {
+        let mut fields = std::vec::Vec::new();
+        each_field!(FIELD => { fields.push(FIELD); });
+        assert_eq!(fields, ORDER);
+    }
+}

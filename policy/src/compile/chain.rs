@@ -1,0 +1,230 @@
+//! A chain's fields, put together into constants and one arena.
+
+use std::collections::BTreeSet;
+
+use ringfence_abi::{
+    chain::{
+        ChainConsts, DST, DST_SETS, FIELDS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
+        SETS_PER_FIELD, SRC, SRC_SETS, Trie,
+    },
+    counter::BUILTINS,
+    verdict::FLAG_AUDIT,
+};
+
+use super::{
+    CompileError, CompiledChain, InterfaceClasses,
+    arena::Arena,
+    direct,
+    field::{Builder, Field, Lookup},
+    positions::{Address, Position, expand},
+    rows::{Blocks, Rows},
+    trie,
+};
+use crate::model::{Chain, Mode, Policy, SetId};
+
+/// Compiles one chain whose counters begin at `counter_base`.
+pub(super) fn compile(
+    policy: &Policy,
+    chain: &Chain,
+    name: &'static str,
+    counter_base: u32,
+) -> Result<CompiledChain, CompileError> {
+    if chain.rules.len() > MAX_RULES {
+        return Err(CompileError::TooManyRules { chain: name, rules: chain.rules.len(), limit: MAX_RULES });
+    }
+    let positions = expand(chain, name)?;
+    let watched = continuing(chain, &positions);
+    let builder = Builder { chain, positions: &positions, watched: &watched };
+    let src_sets = sets(&positions, |position| &position.src, name)?;
+    let dst_sets = sets(&positions, |position| &position.dst, name)?;
+
+    let mut fields: Vec<Field> = direct::FIELDS.iter().filter_map(|field| builder.direct(field)).collect();
+    fields.extend(builder.address(SRC, |position| &position.src));
+    fields.extend(builder.address(DST, |position| &position.dst));
+    fields.extend(builder.mark());
+    for (group, sets) in src_sets.chunks(SETS_PER_FIELD).enumerate() {
+        fields.push(builder.membership(SRC_SETS + group, sets, |position| &position.src));
+    }
+    for (group, sets) in dst_sets.chunks(SETS_PER_FIELD).enumerate() {
+        fields.push(builder.membership(DST_SETS + group, sets, |position| &position.dst));
+    }
+    let mut interfaces = InterfaceClasses::default();
+    if let Some((field, classes)) = builder.interface(name)? {
+        fields.push(field);
+        interfaces = classes;
+    }
+    let wide = positions.len() > 64;
+    if wide && fields.is_empty() {
+        fields.push(unread(&positions));
+    }
+    check_continuations(chain, name, &watched, &fields)?;
+    fields.sort_by_key(|field| ORDER.iter().position(|number| *number == field.number));
+
+    let mut consts = ChainConsts {
+        default_verdict: u32::from(chain.default.code()),
+        audit: u32::from(policy.mode == Mode::Audit),
+        floor: policy.floor.iter().enumerate().map(|(line, on)| u32::from(*on) << line).sum(),
+        counter_base,
+        counters: BUILTINS + chain.rules.len() as u32,
+        src_set_count: src_sets.len() as u32,
+        dst_set_count: dst_sets.len() as u32,
+        src_sets: ids(&src_sets),
+        dst_sets: ids(&dst_sets),
+        blocks: if wide { (positions.len() as u32).div_ceil(ringfence_abi::chain::BLOCK) } else { 0 },
+        ..EMPTY
+    };
+    let arena = write(&mut consts, chain, &positions, fields);
+    if arena.len() > MAX_ARENA {
+        return Err(CompileError::TooLarge { chain: name, bytes: arena.len(), limit: MAX_ARENA });
+    }
+    consts.arena = arena.len() as u32;
+    Ok(CompiledChain { consts, arena, interfaces })
+}
+
+const EMPTY: ChainConsts = ChainConsts {
+    arena: 0,
+    active: 0,
+    active_count: 0,
+    blocks: 0,
+    positions: 0,
+    wild: 0,
+    wild_summary: 0,
+    default_verdict: 0,
+    audit: 0,
+    floor: 0,
+    counter_base: 0,
+    counters: 0,
+    src_set_count: 0,
+    dst_set_count: 0,
+    rows: [0; FIELDS],
+    direct: [0; FIELDS],
+    tries: [Trie { top: 0, bits: 0, nodes: 0, leaves: 0 }; 5],
+    src_sets: [0; MAX_CHAIN_SETS],
+    dst_sets: [0; MAX_CHAIN_SETS],
+};
+
+fn ids(sets: &[SetId]) -> [u16; MAX_CHAIN_SETS] {
+    std::array::from_fn(|i| sets.get(i).map_or(0, |set| set.0))
+}
+
+/// The dynamic sets that positions read for one address.
+fn sets(
+    positions: &[Position],
+    side: fn(&Position) -> &Address,
+    chain: &'static str,
+) -> Result<Vec<SetId>, CompileError> {
+    let read: BTreeSet<SetId> =
+        positions.iter().flat_map(|p| side(p).members.iter().chain(&side(p).strangers)).copied().collect();
+    if read.len() > MAX_CHAIN_SETS {
+        return Err(CompileError::TooManyDynamicSets { chain, sets: read.len(), limit: MAX_CHAIN_SETS });
+    }
+    Ok(read.into_iter().collect())
+}
+
+/// A field that nobody reads: a wide chain of rules without conditions still needs one to search by.
+fn unread(positions: &[Position]) -> Field {
+    let mut rows = Rows::new(positions.len());
+    rows.push();
+    let lookup = Lookup::Direct(vec![0; ringfence_abi::chain::IP_SPACE as usize]);
+    Field { number: IP, readers: vec![0; positions.len().div_ceil(64)], rows, lookup }
+}
+
+/// The positions whose rules let evaluation go on, as a bitmap; empty when there are too few to matter.
+fn continuing(chain: &Chain, positions: &[Position]) -> Vec<u64> {
+    if chain.rules.iter().filter(|rule| rule.continues()).count() <= MAX_CONTINUATIONS as usize {
+        return Vec::new();
+    }
+    let mut bitmap = vec![0; positions.len().div_ceil(64)];
+    for (position, content) in positions.iter().enumerate() {
+        if chain.rules[content.rule].continues() {
+            bitmap[position / 64] |= 1 << (position % 64);
+        }
+    }
+    bitmap
+}
+
+/// No packet may match more continuing rules than the programs follow. What a packet matches lies within the row of
+/// its class in every field, so the smallest of the fields' largest rows is a bound.
+fn check_continuations(
+    chain: &Chain,
+    name: &'static str,
+    watched: &[u64],
+    fields: &[Field],
+) -> Result<(), CompileError> {
+    let bound = fields
+        .iter()
+        .map(|field| {
+            let wild = watched.iter().zip(&field.readers).map(|(w, readers)| (w & !readers).count_ones()).sum::<u32>();
+            wild + field.rows.most_watched()
+        })
+        .chain([watched.iter().map(|word| word.count_ones()).sum()])
+        .min()
+        .unwrap_or(0);
+    if bound <= MAX_CONTINUATIONS {
+        return Ok(());
+    }
+    let Some(last) = chain.rules.iter().rfind(|rule| rule.continues()) else { return Ok(()) };
+    Err(CompileError::TooManyContinuations {
+        chain: name,
+        needed: bound as usize,
+        limit: MAX_CONTINUATIONS as usize,
+        rule: last.name.clone(),
+        at: last.at,
+    })
+}
+
+/// Writes everything into one arena and its offsets into the constants.
+fn write(consts: &mut ChainConsts, chain: &Chain, positions: &[Position], fields: Vec<Field>) -> Vec<u8> {
+    let mut arena = Arena::new();
+    consts.positions = arena.words(positions.iter().map(|position| {
+        let rule = &chain.rules[position.rule];
+        let flags = if rule.audit { FLAG_AUDIT } else { 0 };
+        let line = u64::from(BUILTINS) + position.rule as u64;
+        line | u64::from(rule.verdict.code()) << 32 | u64::from(flags) << 40
+    }));
+    let all = bitmap_of_all(positions.len());
+    let wild: Vec<Vec<u64>> = fields
+        .iter()
+        .map(|field| all.iter().zip(&field.readers).map(|(all, readers)| all & !readers).collect())
+        .collect();
+    if consts.blocks == 0 {
+        consts.wild = arena.words(all);
+    } else {
+        consts.wild = arena.words((0..all.len()).flat_map(|word| wild.iter().map(move |wild| wild[word])));
+        let summaries: Vec<Vec<u64>> = wild.iter().map(|wild| wild.chunks(64).map(summary).collect()).collect();
+        consts.wild_summary =
+            arena.words((0..consts.blocks as usize).flat_map(|block| summaries.iter().map(move |of| of[block])));
+    }
+    let mut blocks = Blocks::default();
+    for (field, wild) in fields.iter().zip(&wild) {
+        consts.active |= 1 << field.number;
+        consts.active_count += 1;
+        consts.rows[field.number] = field.rows.write(&mut arena, &mut blocks, wild);
+    }
+    for field in fields {
+        match field.lookup {
+            Lookup::Direct(table) => consts.direct[field.number] = arena.halves(table),
+            Lookup::Tries(tries) => {
+                for (index, runs) in tries {
+                    consts.tries[index] = trie::write(&mut arena, &runs);
+                }
+            }
+            Lookup::Given => {}
+        }
+    }
+    arena.finish()
+}
+
+fn bitmap_of_all(positions: usize) -> Vec<u64> {
+    let mut all = vec![u64::MAX; positions.div_ceil(64).max(1)];
+    if let Some(last) = all.last_mut()
+        && (positions == 0 || positions % 64 != 0)
+    {
+        *last = (1 << (positions % 64)) - 1;
+    }
+    all
+}
+
+fn summary(words: &[u64]) -> u64 {
+    words.iter().enumerate().map(|(i, word)| u64::from(*word != 0) << i).sum()
+}

@@ -1,0 +1,160 @@
+//! Rows: the positions that accept a class, as words (narrow) or as references to shared blocks (wide).
+
+use std::collections::HashMap;
+
+use ringfence_abi::chain::BLOCK;
+
+use super::arena::Arena;
+
+const WORDS: usize = (BLOCK / 64) as usize;
+
+/// Blocks already written, by content (summary word, then the non-zero words).
+#[derive(Default)]
+pub(super) struct Blocks(HashMap<Vec<u64>, u32>);
+
+impl Blocks {
+    /// The reference of a block: 0 when it is empty.
+    fn intern(&mut self, arena: &mut Arena, words: &[u64]) -> u32 {
+        let mut content = vec![0];
+        for (index, &word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
+            content[0] |= 1 << index;
+            content.push(word);
+        }
+        if content[0] == 0 {
+            return 0;
+        }
+        if let Some(&offset) = self.0.get(&content) {
+            return offset;
+        }
+        let offset = arena.words(content.iter().copied());
+        self.0.insert(content, offset);
+        offset
+    }
+}
+
+/// The rows of one field while its classes are found. Rows are added by changing the current one and keeping it.
+pub(super) struct Rows {
+    current: Vec<u64>,
+    narrow: bool,
+    /// Narrow: one word a class.
+    words: Vec<u64>,
+    /// Wide: for each class the blocks that differ from the class before it.
+    changes: Vec<Vec<(u32, Box<[u64]>)>>,
+    dirty: Vec<bool>,
+    /// Positions to count in each row; empty: none.
+    watched: Vec<u64>,
+    /// The most of them in one row.
+    most_watched: u32,
+}
+
+impl Rows {
+    /// For a chain of so many positions.
+    pub(super) fn new(positions: usize) -> Self {
+        let words = positions.div_ceil(64).max(1);
+        Self {
+            current: vec![0; words],
+            narrow: positions <= 64,
+            words: Vec::new(),
+            changes: Vec::new(),
+            dirty: vec![false; words.div_ceil(WORDS)],
+            watched: Vec::new(),
+            most_watched: 0,
+        }
+    }
+
+    /// Counts, in every row kept from now on, the positions in `watched` (a bitmap).
+    pub(super) fn watch(&mut self, watched: &[u64]) {
+        self.watched = watched.to_vec();
+    }
+
+    /// The most watched positions in one row.
+    pub(super) fn most_watched(&self) -> u32 {
+        self.most_watched
+    }
+
+    pub(super) fn toggle(&mut self, position: u32) {
+        let word = position as usize / 64;
+        self.current[word] ^= 1 << (position % 64);
+        self.dirty[word / WORDS] = true;
+    }
+
+    /// Keeps the current row as the next class.
+    pub(super) fn push(&mut self) -> u32 {
+        let watched = self.current.iter().zip(&self.watched).map(|(row, watched)| (row & watched).count_ones()).sum();
+        self.most_watched = self.most_watched.max(watched);
+        if self.narrow {
+            self.words.push(self.current[0]);
+            return (self.words.len() - 1) as u32;
+        }
+        let mut changed: Vec<(u32, Box<[u64]>)> = Vec::new();
+        for (block, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
+            let words = &self.current[block * WORDS..self.current.len().min((block + 1) * WORDS)];
+            changed.push((block as u32, words.into()));
+            *dirty = false;
+        }
+        self.changes.push(changed);
+        (self.changes.len() - 1) as u32
+    }
+
+    /// Makes the current row exactly these positions and keeps it.
+    pub(super) fn push_positions(&mut self, positions: impl Iterator<Item = u32>) -> u32 {
+        let mut wanted = vec![0; self.current.len()];
+        for position in positions {
+            wanted[position as usize / 64] |= 1 << (position % 64);
+        }
+        for (word, wanted) in wanted.into_iter().enumerate() {
+            if self.current[word] != wanted {
+                self.current[word] = wanted;
+                self.dirty[word / WORDS] = true;
+            }
+        }
+        self.push()
+    }
+
+    /// Narrow rows, without the wild positions.
+    #[cfg(test)]
+    pub(super) fn narrow_rows(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Writes the rows; narrow ones with the field's wild positions in them.
+    pub(super) fn write(&self, arena: &mut Arena, blocks: &mut Blocks, wild: &[u64]) -> u32 {
+        if self.narrow {
+            return arena.words(self.words.iter().map(|word| word | wild[0]));
+        }
+        let mut row = vec![0; self.dirty.len()];
+        let mut references = Vec::with_capacity(self.changes.len() * row.len());
+        for changed in &self.changes {
+            for (block, words) in changed {
+                row[*block as usize] = blocks.intern(arena, words);
+            }
+            references.extend_from_slice(&row);
+        }
+        arena.halves(references)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_hold_non_zero_words_only_and_share_equal_blocks() {
+        let mut rows = Rows::new(10_000);
+        assert_eq!(rows.push(), 0);
+        assert_eq!(rows.push_positions([5, 4096 + 64].into_iter()), 1);
+        assert_eq!(rows.push_positions([5, 9000].into_iter()), 2);
+        let mut arena = Arena::new();
+        let at = rows.write(&mut arena, &mut Blocks::default(), &[]) as usize;
+        let bytes = arena.finish();
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let word = |at: u32| u64::from_le_bytes(bytes[at as usize..at as usize + 8].try_into().unwrap());
+        let row = |class: usize| [0, 1, 2].map(|block| half(at + (class * 3 + block) * 4));
+        assert_eq!(row(0), [0, 0, 0]);
+        let (one, two) = (row(1), row(2));
+        assert_eq!(one[0], two[0], "equal blocks are stored once");
+        assert_eq!((word(one[0]), word(one[0] + 8)), (1, 1 << 5));
+        assert_eq!((word(one[1]), word(one[1] + 8), one[2]), (2, 1, 0));
+        assert_eq!((two[1], word(two[2]), word(two[2] + 8)), (0, 1 << (808 / 64), 1 << (808 % 64)));
+    }
+}
