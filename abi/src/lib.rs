@@ -31,3 +31,5 @@ macro_rules! bytes {
     )+};
 }
 pub(crate) use bytes;
+
+bytes!(u32: 4, u64: 8);

@@ -20,6 +20,11 @@ pub const DISPATCH_TC_IN_L3: &str = "dispatch_in_l3";
 /// Attached at TC egress on devices without.
 pub const DISPATCH_TC_OUT_L3: &str = "dispatch_out_l3";
 
+/// In the slot of a generation without an ingress chain, at XDP: lets everything pass.
+pub const PASS_XDP: &str = "pass_xdp";
+/// The same at TC, for a generation without an ingress or egress chain.
+pub const PASS_TC: &str = "pass_tc";
+
 /// The generation's programs: XDP ingress.
 pub const XDP_INGRESS: &str = "xdp_ingress";
 /// TC ingress.
