@@ -11,7 +11,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_MMAPABLE, TC_ACT_SHOT, xdp_action::XDP_DROP},
+    bindings::{BPF_F_MMAPABLE, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action::{XDP_DROP, XDP_PASS}},
     helpers::generated::bpf_ktime_get_boot_ns,
     macros::{classifier, map, xdp},
     maps::{Array, PerCpuArray, ProgramArray},
@@ -63,6 +63,19 @@ fn dispatch_out(ctx: TcContext) -> i32 {
 fn dispatch_out_l3(ctx: TcContext) -> i32 {
     dispatch(&ctx, &TC_PROGS, VARIANT_EGRESS_L3);
     TC_ACT_SHOT
+}
+
+/// Stands in the slot of a generation that has no ingress chain. An empty slot would drop, and the dispatcher may be
+/// attached for the other generation's sake: until it is confirmed, either of two may come into force.
+#[xdp(frags)]
+fn pass_xdp(_: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// The same at TC: the next program decides.
+#[classifier]
+fn pass_tc(_: TcContext) -> i32 {
+    TC_ACT_UNSPEC
 }
 
 /// Hands the packet to the generation in force; returns only when there is none, having counted that.
