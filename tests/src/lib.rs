@@ -1,1 +1,3 @@
-//! .
+//! What the tests share: network namespaces with real packets, and the real daemon in them.
+
+pub mod netns;

@@ -1,0 +1,103 @@
+//! Interfaces, addresses and neighbours of a [`Host`], over rtnetlink.
+
+use std::{
+    fs,
+    net::IpAddr,
+    os::fd::{AsRawFd, RawFd},
+};
+
+use anyhow::{Context, Result};
+use nix::net::if_::if_nametoindex;
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan,
+    packet_route::link::{InfoData, InfoVeth},
+};
+
+use super::Host;
+
+impl Host {
+    /// Connects two hosts by a veth pair: `name` here, `peer_name` in `peer`. Both ends are down.
+    pub fn veth(&self, name: &str, peer: &Self, peer_name: &str) -> Result<()> {
+        let message = veth(name, peer_name, peer.network.as_raw_fd());
+        self.netlink(async |handle| handle.link().add(message).execute().await)
+            .with_context(|| format!("cannot add veth {name}"))
+    }
+
+    /// Adds the VLAN device `name` on top of `base`. Needs a kernel with 8021q.
+    pub fn vlan(&self, base: &str, name: &str, id: u16) -> Result<()> {
+        let message = LinkVlan::new(name, self.index(base)?, id).build();
+        self.netlink(async |handle| handle.link().add(message).execute().await)
+            .with_context(|| format!("cannot add vlan {name}"))
+    }
+
+    /// Brings an interface up.
+    pub fn up(&self, name: &str) -> Result<()> {
+        let message = LinkUnspec::new_with_index(self.index(name)?).up().build();
+        self.netlink(async |handle| handle.link().set(message).execute().await)
+            .with_context(|| format!("cannot bring {name} up"))
+    }
+
+    /// Gives an interface another name.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        let message = LinkUnspec::new_with_index(self.index(name)?).name(new).build();
+        self.netlink(async |handle| handle.link().set(message).execute().await)
+            .with_context(|| format!("cannot rename {name}"))
+    }
+
+    /// Deletes an interface (and, of a veth pair, the other end).
+    pub fn delete(&self, name: &str) -> Result<()> {
+        let index = self.index(name)?;
+        self.netlink(async |handle| handle.link().del(index).execute().await)
+            .with_context(|| format!("cannot delete {name}"))
+    }
+
+    /// Adds an address to an interface.
+    pub fn address(&self, name: &str, address: impl Into<IpAddr>, prefix: u8) -> Result<()> {
+        let (index, address) = (self.index(name)?, address.into());
+        self.netlink(async |handle| handle.address().add(index, address, prefix).execute().await)
+            .with_context(|| format!("cannot add {address} to {name}"))
+    }
+
+    /// Adds a permanent neighbour: no ARP or neighbour discovery is needed to reach it.
+    pub fn neighbour(&self, name: &str, address: impl Into<IpAddr>, mac: [u8; 6]) -> Result<()> {
+        let (index, address) = (self.index(name)?, address.into());
+        self.netlink(async |handle| {
+            handle.neighbours().add(index, address).link_layer_address(&mac).replace().execute().await
+        })
+        .with_context(|| format!("cannot add neighbour {address} to {name}"))
+    }
+
+    /// The index of an interface.
+    pub fn index(&self, name: &str) -> Result<u32> {
+        self.run(|| if_nametoindex(name))?.with_context(|| format!("no interface {name}"))
+    }
+
+    /// The link-layer address of an interface.
+    pub fn mac(&self, name: &str) -> Result<[u8; 6]> {
+        let text = self.run(|| fs::read_to_string(format!("/sys/class/net/{name}/address")))??;
+        let bytes: Vec<u8> =
+            text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
+        bytes.try_into().ok().with_context(|| format!("{name} has the link-layer address {text}"))
+    }
+
+    /// Runs one rtnetlink conversation inside the host.
+    fn netlink<T: Send, E: Send>(&self, talk: impl AsyncFnOnce(Handle) -> Result<T, E> + Send) -> Result<T>
+    where
+        anyhow::Error: From<E>,
+    {
+        self.run(|| -> Result<T> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+            runtime.block_on(async {
+                let (connection, handle, _) = rtnetlink::new_connection()?;
+                tokio::spawn(connection);
+                Ok(talk(handle).await?)
+            })
+        })?
+    }
+}
+
+/// Both ends in one message, so that neither is ever seen in the other's namespace.
+fn veth(name: &str, peer_name: &str, peer: RawFd) -> rtnetlink::packet_route::link::LinkMessage {
+    let end = LinkMessageBuilder::<LinkUnspec>::new().name(peer_name).setns_by_fd(peer).build();
+    LinkVeth::new(name, peer_name).set_info_data(InfoData::Veth(InfoVeth::Peer(end))).build()
+}

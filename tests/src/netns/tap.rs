@@ -1,0 +1,72 @@
+//! Whole frames on an interface: what a wire would see.
+
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    ifaddrs::getifaddrs,
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
+        },
+        time::{TimeVal, TimeValLike},
+    },
+};
+
+use super::Host;
+
+/// A packet socket on one interface. It sends frames as they are, and sees those that arrive after XDP has judged them.
+#[derive(Debug)]
+pub struct Tap {
+    socket: OwnedFd,
+}
+
+impl Tap {
+    /// Opens a packet socket on the host's interface `name`.
+    pub fn new(host: &Host, name: &str) -> Result<Self> {
+        let open = || -> Result<OwnedFd> {
+            let address = getifaddrs()?
+                .filter(|entry| entry.interface_name == name)
+                .find_map(|entry| entry.address?.as_link_addr().copied())
+                .context("no such interface")?;
+            let kind = SockType::Raw;
+            let socket = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
+            bind(socket.as_raw_fd(), &address)?;
+            Ok(socket)
+        };
+        let socket = host.run(open)?.with_context(|| format!("cannot open a packet socket on {name}"))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends one frame.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).context("cannot send a frame")?;
+        Ok(())
+    }
+
+    /// The next frame that `wanted` accepts; `None` when there is none within `patience`.
+    pub fn receive(&self, patience: Duration, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+        let end = Instant::now() + patience;
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // Zero would mean: wait for ever.
+            let left = TimeVal::microseconds(i64::try_from(left.as_micros())?.max(1));
+            setsockopt(&self.socket, sockopt::ReceiveTimeout, &left)?;
+            let length = match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EAGAIN) => return Ok(None),
+                result => result?,
+            };
+            if wanted(&buffer[..length]) {
+                return Ok(Some(buffer[..length].to_vec()));
+            }
+        }
+    }
+}
