@@ -1,3 +1,4 @@
 //! What the tests share: network namespaces with real packets, and the real daemon in them.
 
+pub mod daemon;
 pub mod netns;

@@ -3,9 +3,11 @@
 
 mod frame;
 mod link;
+mod site;
 mod tap;
 
 pub use frame::{Frame, Transport};
+pub use site::{CLIENT, Direction, SERVER, STRANGER, Site, Wire, families};
 pub use tap::Tap;
 
 use std::{
