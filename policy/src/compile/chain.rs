@@ -73,12 +73,13 @@ pub(super) fn compile(
         blocks: if wide { (positions.len() as u32).div_ceil(ringfence_abi::chain::BLOCK) } else { 0 },
         ..EMPTY
     };
+    let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let arena = write(&mut consts, chain, &positions, fields);
     if arena.len() > MAX_ARENA {
         return Err(CompileError::TooLarge { chain: name, bytes: arena.len(), limit: MAX_ARENA });
     }
     consts.arena = arena.len() as u32;
-    Ok(CompiledChain { consts, arena, interfaces })
+    Ok(CompiledChain { consts, arena, interfaces, classes })
 }
 
 const EMPTY: ChainConsts = ChainConsts {

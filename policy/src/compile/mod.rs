@@ -34,6 +34,8 @@ pub struct CompiledChain {
     pub arena: Vec<u8>,
     /// How interface names map to classes.
     pub interfaces: InterfaceClasses,
+    /// How many classes each field that some rule reads has, for reports; fields as in [`ringfence_abi::chain`].
+    pub classes: Vec<(usize, usize)>,
 }
 
 /// Classes of interface names in one chain; a new interface is classified without compiling again.

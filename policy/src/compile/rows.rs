@@ -111,6 +111,11 @@ impl Rows {
         self.push()
     }
 
+    /// How many rows there are: the field's classes.
+    pub(super) fn len(&self) -> usize {
+        if self.narrow { self.words.len() } else { self.changes.len() }
+    }
+
     /// Narrow rows, without the wild positions.
     #[cfg(test)]
     pub(super) fn narrow_rows(&self) -> &[u64] {
