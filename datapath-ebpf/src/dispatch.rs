@@ -11,7 +11,10 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_MMAPABLE, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action::{XDP_DROP, XDP_PASS}},
+    bindings::{
+        BPF_F_MMAPABLE, TC_ACT_SHOT, TC_ACT_UNSPEC,
+        xdp_action::{XDP_DROP, XDP_PASS},
+    },
     helpers::generated::bpf_ktime_get_boot_ns,
     macros::{classifier, map, xdp},
     maps::{Array, PerCpuArray, ProgramArray},

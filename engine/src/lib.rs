@@ -35,6 +35,6 @@ pub trait Frame {
     fn linear(&self) -> u32;
     /// All bytes of the packet; may cost a helper call, so it is asked only when `linear` does not settle the matter.
     fn total(&self) -> u32;
-    /// Whether the kernel will still cut it into segments.
-    fn gso(&self) -> bool;
+    /// Payload bytes of each of the segments the kernel will still cut it into; 0: it goes as it is.
+    fn segment(&self) -> u32;
 }

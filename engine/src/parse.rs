@@ -39,10 +39,10 @@ pub struct Link {
     pub tag: u32,
 }
 
-/// Parses the headers.
+/// Parses the headers into `fields`, whatever stood there before.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, link: Link) -> Result<Fields, Malformed> {
-    let mut fields = Fields {
+pub fn parse<F: Frame>(frame: &F, link: Link, fields: &mut Fields) -> Result<(), Malformed> {
+    *fields = Fields {
         proto: PROTO_ABSENT,
         sport: PORT_ABSENT,
         dport: PORT_ABSENT,
@@ -58,14 +58,13 @@ pub fn parse<F: Frame>(frame: &F, link: Link) -> Result<Fields, Malformed> {
             _ => return Err(Malformed::BadNetwork),
         };
     } else {
-        ethernet(frame, &mut fields)?;
+        ethernet(frame, fields)?;
     }
     match fields.ethertype {
-        IPV4 => ipv4(frame, &mut fields)?,
-        IPV6 => ipv6(frame, &mut fields)?,
-        _ => {}
+        IPV4 => ipv4(frame, fields),
+        IPV6 => ipv6(frame, fields),
+        _ => Ok(()),
     }
-    Ok(fields)
 }
 
 #[inline(always)]
@@ -116,7 +115,7 @@ fn ipv4<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     if lacks(frame, start + header_len) {
         return Err(Malformed::TruncatedNetwork);
     }
-    if total == 0 && frame.gso() {
+    if total == 0 && frame.segment() != 0 {
         // BIG TCP (6.3, b1a78b9b9886): a local packet over 64 KiB carries no length.
         total = frame.total() - start;
     } else if total < header_len || lacks(frame, start + total) {
@@ -146,7 +145,7 @@ fn ipv6<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     fields.src = [be64(header, 8), be64(header, 16)];
     fields.dst = [be64(header, 24), be64(header, 32)];
     let mut end = start + 40 + payload;
-    if payload == 0 && frame.gso() {
+    if payload == 0 && frame.segment() != 0 {
         // BIG TCP (5.19, 0fe79f28bfaf), as in IPv4.
         end = frame.total();
     } else if lacks(frame, end) {
@@ -242,8 +241,20 @@ fn transport<F: Frame>(frame: &F, fields: &mut Fields, upper: Upper) -> Result<(
             return Err(Malformed::TruncatedTransport);
         }
         fields.proto = PROTO_TCP + u32::from(head[1]);
+        segment_length(frame, fields, offset + header_len);
+    } else if proto == UDP {
+        segment_length(frame, fields, offset + 8);
     }
     Ok(())
+}
+
+/// The length that matters is that of the packets on the wire.
+#[inline(always)]
+fn segment_length<F: Frame>(frame: &F, fields: &mut Fields, payload: u32) {
+    let segment = frame.segment();
+    if segment != 0 {
+        fields.length = fields.length.min((payload - fields.network).saturating_add(segment));
+    }
 }
 
 #[inline(always)]

@@ -131,7 +131,7 @@ fn narrow_word<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, aro
 }
 
 /// The state of a search in a wide chain.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Search {
     /// Offset of each active field's row.
@@ -160,36 +160,30 @@ pub enum Step {
 }
 
 impl Search {
-    /// Classifies the packet. `zero` is 0 and must not be known to the verifier: 6.1 verifies a `bpf_loop` callback
-    /// only with what it knows of the context at the first call, and would cut the later iterations' code.
+    /// Classifies the packet and begins before the first block.
     #[inline(always)]
     pub fn start<T: Tables>(
+        &mut self,
         consts: &ChainConsts,
         tables: &T,
         fields: &Fields,
         around: &Surroundings,
-        zero: u32,
-    ) -> Option<Self> {
+    ) -> Option<()> {
         let active = read(&consts.active);
         let row_size = read(&consts.blocks) * 4;
-        let mut rows = [zero; FIELDS];
         each_field!(FIELD => {
             if active & (1 << FIELD) != 0 {
                 let class = class::<T, FIELD>(consts, tables, fields, around)?;
-                rows[FIELD] = read(&consts.rows[FIELD]) + class * row_size;
+                self.rows[FIELD] = read(&consts.rows[FIELD]) + class * row_size;
             }
         });
-        let long = u64::from(zero);
-        Some(Self {
-            rows,
-            blocks: [zero; FIELDS],
-            summary: long,
-            word: long,
-            next_block: zero,
-            base: zero,
-            last: zero,
-            continued: zero,
-        })
+        self.summary = 0;
+        self.word = 0;
+        self.next_block = 0;
+        self.base = 0;
+        self.last = 0;
+        self.continued = 0;
+        Some(())
     }
 
     /// Goes on to the next matching position, or finds out that a block or a word has none.
@@ -285,7 +279,10 @@ pub fn wide<T: Tables, S: Sink>(
     around: &Surroundings,
     sink: &mut S,
 ) -> Outcome {
-    let Some(mut search) = Search::start(consts, tables, fields, around, 0) else { return Outcome::TABLES };
+    let mut search = Search::default();
+    if search.start(consts, tables, fields, around).is_none() {
+        return Outcome::TABLES;
+    }
     loop {
         if let Step::Done(outcome) = search.step(consts, tables, sink) {
             return outcome;

@@ -21,8 +21,8 @@ impl Tables for SliceTables<'_> {
 pub struct SliceFrame<'a> {
     /// Its bytes.
     pub bytes: &'a [u8],
-    /// See [`Frame::gso`].
-    pub gso: bool,
+    /// See [`Frame::segment`].
+    pub segment: u32,
 }
 
 impl Frame for SliceFrame<'_> {
@@ -38,7 +38,7 @@ impl Frame for SliceFrame<'_> {
         self.bytes.len() as u32
     }
 
-    fn gso(&self) -> bool {
-        self.gso
+    fn segment(&self) -> u32 {
+        self.segment
     }
 }

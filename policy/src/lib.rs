@@ -3,6 +3,7 @@
 //! Pure: no I/O beyond reading the files it is given.
 
 pub mod compile;
+pub mod evaluate;
 pub mod model;
 pub mod oracle;
 pub mod ranges;

@@ -1,0 +1,129 @@
+//! The programs of one generation: they judge packets with tables that are theirs alone.
+//!
+//! The dispatcher tail-calls them. The same object is loaded a second time with `EXPLAIN` set to answer `ringctl
+//! explain`: it decides in the same way and changes nothing.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+#[path = "network/arena.rs"]
+mod arena;
+#[path = "network/host.rs"]
+mod host;
+#[path = "network/lookup.rs"]
+mod lookup;
+#[path = "network/maps.rs"]
+mod maps;
+#[path = "network/packet.rs"]
+mod packet;
+#[path = "network/report.rs"]
+mod report;
+
+use aya_ebpf::{
+    bindings::{
+        TC_ACT_SHOT, TC_ACT_UNSPEC,
+        xdp_action::{XDP_DROP, XDP_PASS},
+    },
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use ringfence_abi::{counter::MALFORMED, verdict::DROP};
+use ringfence_engine::{
+    fields::{Fields, Malformed},
+    judge::{Judgement, judge},
+    parse::{Link, parse},
+    search::Outcome,
+};
+
+use crate::{
+    arena::Arena,
+    host::Kernel,
+    packet::{Packet, Skb, Xdp},
+};
+
+/// Ingress at XDP.
+#[xdp(frags)]
+fn xdp_ingress(ctx: XdpContext) -> u32 {
+    if decide::<_, false>(&mut Xdp(ctx.ctx), false) { XDP_PASS } else { XDP_DROP }
+}
+
+/// Ingress at TC, for devices or policies that XDP cannot serve.
+#[classifier]
+fn tc_ingress(ctx: TcContext) -> i32 {
+    tc::<false>(&ctx, false)
+}
+
+/// Ingress on devices whose packets begin at the IP header.
+#[classifier]
+fn tc_ingress_l3(ctx: TcContext) -> i32 {
+    tc::<false>(&ctx, true)
+}
+
+/// Egress.
+#[classifier]
+fn tc_egress(ctx: TcContext) -> i32 {
+    tc::<true>(&ctx, false)
+}
+
+/// Egress on devices whose packets begin at the IP header.
+#[classifier]
+fn tc_egress_l3(ctx: TcContext) -> i32 {
+    tc::<true>(&ctx, true)
+}
+
+/// An accepted packet goes on to the next program or filter (`TCX_NEXT` has the same value): other owners' programs
+/// behind ours still run.
+#[inline(always)]
+fn tc<const EGRESS: bool>(ctx: &TcContext, l3: bool) -> i32 {
+    if decide::<_, EGRESS>(&mut Skb(ctx.skb.skb), l3) { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+}
+
+/// Whether the packet goes on.
+#[inline(always)]
+fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
+    let consts = maps::consts::<EGRESS>();
+    let mut kernel = Kernel::new::<EGRESS>(packet, consts);
+    let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), maps::scratch()) else {
+        return kernel.decided(Judgement { outcome: Outcome::TABLES, entry: 0 });
+    };
+    // SAFETY: this CPU's own memory; the engine's other users of it do not touch the fields.
+    let fields = unsafe { &mut (*scratch).fields };
+    let judgement = match read_headers(packet, &kernel, l3, fields) {
+        Err(reason) => {
+            let line = MALFORMED + reason as u32;
+            Judgement { outcome: Outcome { line, verdict: u32::from(DROP) }, entry: 0 }
+        }
+        Ok(()) => {
+            kernel.without_link(fields.network);
+            if fields.unknown != 0 {
+                kernel.unknown();
+            }
+            judge(consts, &arena, &mut kernel, fields, EGRESS)
+        }
+    };
+    kernel.decided(judgement)
+}
+
+/// Parses; where headers lie in fragments of an skb, once more after they are pulled together.
+#[inline(always)]
+fn read_headers<P: Packet>(packet: &mut P, kernel: &Kernel, l3: bool, fields: &mut Fields) -> Result<(), Malformed> {
+    let link = Link { l3, tag: kernel.tag(packet) };
+    for _ in 0..2 {
+        let parsed = parse(&packet.frame(), link, fields);
+        if parsed != Err(Malformed::Unreadable) || !packet.pull() {
+            return parsed;
+        }
+    }
+    Err(Malformed::Unreadable)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// The helpers used are for programs under the GPL only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

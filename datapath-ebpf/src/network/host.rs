@@ -1,0 +1,184 @@
+//! What the engine asks of the kernel: maps, helpers, counters.
+
+use core::{ffi::c_void, ptr::null_mut};
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use ringfence_abi::{
+    chain::{ChainConsts, MAX_POSITIONS, VLAN_ABSENT},
+    counter::UNKNOWN,
+    explain::Question,
+};
+use ringfence_engine::{
+    classify::Surroundings,
+    fields::Fields,
+    judge::{Entry, Host, Judgement},
+    ro::read,
+    search::{Outcome, Sink, Step, passes},
+};
+
+use crate::{
+    arena::Arena,
+    lookup,
+    maps::{CELL, EXPLAIN_IN, INTERFACES, consts, explaining, scratch},
+    packet::Packet,
+    report::{self, Tally},
+};
+
+/// One invocation of a program.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    consts: &'static ChainConsts,
+    egress: bool,
+    ifindex: u32,
+    mark: Option<u32>,
+    tally: Tally,
+}
+
+impl Kernel {
+    #[inline(always)]
+    pub fn new<const EGRESS: bool>(packet: &impl Packet, consts: &'static ChainConsts) -> Self {
+        let mut kernel = Self {
+            consts,
+            egress: EGRESS,
+            ifindex: packet.ifindex(),
+            mark: packet.mark(),
+            tally: Tally { packets: packet.segments(), bytes: packet.bytes() },
+        };
+        if let Some(question) = question() {
+            kernel.ifindex = question.ifindex;
+            kernel.mark = kernel.mark.map(|_| question.mark);
+        }
+        kernel
+    }
+
+    /// The VLAN id held outside the packet, or `VLAN_ABSENT`.
+    #[inline(always)]
+    pub fn tag(&self, packet: &impl Packet) -> u32 {
+        let tag = question().map_or_else(|| packet.tag(), |question| question.vlan);
+        if tag == 0 { VLAN_ABSENT } else { tag & 0xfff }
+    }
+
+    /// Leaves the link header out of the byte counts.
+    #[inline(always)]
+    pub fn without_link(&mut self, network: u32) {
+        self.tally.bytes = self.tally.bytes.wrapping_sub(network);
+    }
+
+    /// Counts a packet with an unknown field.
+    #[inline(always)]
+    pub fn unknown(&self) {
+        if explaining() { report::explain_unknown() } else { self.count(UNKNOWN) }
+    }
+
+    /// Counts the judgement; whether the packet goes on.
+    #[inline(always)]
+    pub fn decided(&self, judgement: Judgement) -> bool {
+        if explaining() {
+            report::explain_decided(judgement);
+            return true;
+        }
+        self.count(judgement.outcome.line);
+        passes(judgement.outcome) || read(&self.consts.audit) != 0 || audit_cell()
+    }
+
+    #[inline(always)]
+    fn count(&self, line: u32) {
+        report::count(self.consts, line, self.tally);
+    }
+}
+
+/// Whether `ringctl mode audit` is in force.
+#[inline(always)]
+fn audit_cell() -> bool {
+    // SAFETY: the map's only value; the byte is stored together with its word.
+    CELL.get_ptr(0).is_some_and(|cell| unsafe { (&raw const (*cell).word).read_volatile() } >> 16 & 0xff != 0)
+}
+
+/// What an explanation asks; `None` in programs that enforce.
+#[inline(always)]
+fn question() -> Option<&'static Question> {
+    if explaining() { EXPLAIN_IN.get(0) } else { None }
+}
+
+impl Sink for Kernel {
+    #[inline(always)]
+    fn continued(&mut self, line: u32) {
+        Continued { consts: self.consts, tally: self.tally }.continued(line);
+    }
+}
+
+impl Host<Arena> for Kernel {
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    #[inline(always)]
+    fn interface_class(&self) -> u32 {
+        // SAFETY: the value is read at once and the daemon replaces it whole.
+        let Some(interface) = (unsafe { INTERFACES.get(&self.ifindex) }) else { return 0 };
+        if self.egress { interface.egress } else { interface.ingress }
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> Option<u32> {
+        self.mark
+    }
+
+    #[inline(always)]
+    fn entry(&self, fields: &Fields) -> Option<Entry> {
+        lookup::entry(fields, self.egress, (!explaining()).then_some(self.tally))
+    }
+
+    #[inline(always)]
+    fn members(&self, fields: &Fields, source: bool) -> u64 {
+        lookup::members(self.consts, fields, source)
+    }
+
+    #[inline(always)]
+    fn wide(&mut self, consts: &ChainConsts, tables: &Arena, fields: &Fields, around: &Surroundings) -> Outcome {
+        let Some(scratch) = scratch() else { return Outcome::TABLES };
+        // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
+        let scratch = unsafe { &mut *scratch };
+        scratch.tally = self.tally;
+        // Overwritten by the search; stays if that never ends, which the bound below makes impossible.
+        scratch.outcome = Outcome::TABLES;
+        if scratch.search.start(consts, tables, fields, around).is_none() {
+            return Outcome::TABLES;
+        }
+        let callback = if self.egress { step::<true> } else { step::<false> };
+        // SAFETY: the callback ignores its context.
+        unsafe { bpf_loop(STEPS, callback as *mut c_void, null_mut(), 0) };
+        scratch.outcome
+    }
+}
+
+/// Every step enters a word or takes a position, or finds a block empty.
+const STEPS: u32 = 2 * MAX_POSITIONS as u32;
+
+unsafe extern "C" fn step<const EGRESS: bool>(_: u32, _: *mut c_void) -> i64 {
+    let consts = consts::<EGRESS>();
+    let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), scratch()) else { return 1 };
+    // SAFETY: this CPU's own memory; `wide` waits for the loop.
+    let scratch = unsafe { &mut *scratch };
+    match scratch.search.step(consts, &arena, &mut Continued { consts, tally: scratch.tally }) {
+        Step::More => 0,
+        Step::Done(outcome) => {
+            scratch.outcome = outcome;
+            1
+        }
+    }
+}
+
+/// Counts the rules that let evaluation go on.
+struct Continued {
+    consts: &'static ChainConsts,
+    tally: Tally,
+}
+
+impl Sink for Continued {
+    #[inline(always)]
+    fn continued(&mut self, line: u32) {
+        if explaining() { report::explain_continued(line) } else { report::count(self.consts, line, self.tally) }
+    }
+}

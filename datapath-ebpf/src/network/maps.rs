@@ -1,0 +1,117 @@
+//! Maps and read-only constants of a generation.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray},
+};
+use ringfence_abi::{
+    chain::{ChainConsts, FIELDS, MAX_CHAIN_SETS, Trie},
+    counter::Counter,
+    dynamic::{ENTRY_LENGTHS as ENTRY_LENGTHS_COUNT, Element, ElementKey, Entry, EntryKey, Lengths, MAX_SETS},
+    explain::{Answer, Question},
+    generation::Cell,
+    interface::Interface,
+};
+use ringfence_engine::{
+    fields::Fields,
+    ro,
+    search::{Outcome, Search},
+};
+
+use crate::{
+    lookup::{EntryProbe, MemberProbe},
+    report::Tally,
+};
+
+/// Ingress tables. The loader makes the map with the value's real size.
+#[map]
+pub static ARENA_INGRESS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Egress tables.
+#[map]
+pub static ARENA_EGRESS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+#[map]
+pub static ENTRIES: HashMap<EntryKey, Entry> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+#[map]
+pub static ENTRY_LENGTHS: Array<Lengths> = Array::with_max_entries(ENTRY_LENGTHS_COUNT, 0);
+#[map]
+pub static ELEMENTS: HashMap<ElementKey, Element> = HashMap::with_max_entries(4_194_304, BPF_F_NO_PREALLOC);
+#[map]
+pub static SET_LENGTHS: Array<Lengths> = Array::with_max_entries(MAX_SETS, 0);
+#[map]
+pub static EXPLAIN_IN: Array<Question> = Array::with_max_entries(1, 0);
+#[map]
+pub static EXPLAIN_OUT: Array<Answer> = Array::with_max_entries(1, 0);
+/// This CPU's working memory: the stack of 512 bytes is too small for it. XDP and TC run with softirqs off, so
+/// invocations do not interleave on a CPU.
+///
+/// It also hides constants from the verifier. 6.1 verifies the callback of `bpf_loop` only with what it knows of the
+/// context at the first call and takes branches of later iterations for dead; what it reads from a map it knows nothing
+/// of.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// See [`SCRATCH`].
+#[repr(C)]
+pub struct Scratch {
+    pub fields: Fields,
+    pub tally: Tally,
+    pub search: Search,
+    pub outcome: Outcome,
+    pub entry: EntryProbe,
+    pub member: MemberProbe,
+}
+
+/// This CPU's working memory.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(0)
+}
+
+/// The pinned cell; here only its audit bit is read.
+#[map]
+pub static CELL: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+const NONE: ChainConsts = ChainConsts {
+    arena: 0,
+    active: 0,
+    active_count: 0,
+    blocks: 0,
+    positions: 0,
+    wild: 0,
+    wild_summary: 0,
+    default_verdict: 0,
+    audit: 0,
+    floor: 0,
+    counter_base: 0,
+    counters: 0,
+    src_set_count: 0,
+    dst_set_count: 0,
+    rows: [0; FIELDS],
+    direct: [0; FIELDS],
+    tries: [Trie { top: 0, bits: 0, nodes: 0, leaves: 0 }; 5],
+    src_sets: [0; MAX_CHAIN_SETS],
+    dst_sets: [0; MAX_CHAIN_SETS],
+};
+
+#[unsafe(no_mangle)]
+static CHAINS: [ChainConsts; 2] = [NONE; 2];
+
+#[unsafe(no_mangle)]
+static EXPLAIN: u32 = 0;
+
+/// The direction's constants; read them through `ro::read`.
+#[inline(always)]
+pub fn consts<const EGRESS: bool>() -> &'static ChainConsts {
+    &CHAINS[EGRESS as usize]
+}
+
+/// Whether this is the program that explains.
+#[inline(always)]
+pub fn explaining() -> bool {
+    ro::read(&EXPLAIN) != 0
+}
