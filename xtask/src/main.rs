@@ -5,6 +5,7 @@ mod fuzz;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use clap::Parser;
 
@@ -15,11 +16,14 @@ enum Command {
     Bpf(bpf::Args),
     /// Run every check there is; fails if one fails
     Test(test::Args),
+    /// Run tests on Debian's kernels, in virtual machines
+    Vm(vm::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Bpf(args) => bpf::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
     }
 }

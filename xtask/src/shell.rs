@@ -12,10 +12,18 @@ use anyhow::{Context, Result, bail, ensure};
 /// The longest a step's single command may take: a test that hangs must fail, and name the command.
 const BOUND: Duration = Duration::from_mins(30);
 
+/// What the tests are built for.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
 /// The workspace's directory.
 pub fn root() -> PathBuf {
     // The manifest is in `xtask/`, one level below.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// A command in the workspace's directory that ends after a bounded time and reads nothing.
@@ -30,6 +38,17 @@ pub fn command(program: &str, arguments: &[&str]) -> Command {
 /// `cargo` with these arguments, in the workspace's directory.
 pub fn cargo(arguments: &[&str]) -> Command {
     command("cargo", arguments)
+}
+
+/// `cargo` for everything that is tested: static programs, which also run in machines that hold nothing else, so that all
+/// steps share one build. Debug information is left out: it would double the time to build.
+pub fn static_cargo(arguments: &[&str]) -> Command {
+    let mut command = cargo(arguments);
+    // Only with an explicit target do build scripts and macros stay dynamic, as they must.
+    command.env("CARGO_BUILD_TARGET", TARGET);
+    command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+    command.env("CARGO_PROFILE_DEV_DEBUG", "0");
+    command
 }
 
 /// Runs a command to its end; an error if it does not end well.

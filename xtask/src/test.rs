@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{bpf, fuzz, setup, shell};
+use crate::{bpf, fuzz, setup, shell, vm};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ enum Part {
 
 /// How many tests ran, summed over cargo test's result lines.
 #[derive(Default)]
-struct Tally {
+pub struct Tally {
     passed: u64,
     failed: u64,
 }
@@ -85,7 +85,7 @@ impl Part {
             Self::Unit => tests(&["--workspace", "--exclude", "ringfence-tests"], tally),
             Self::Netns => tests(&["--package", "ringfence-tests"], tally),
             Self::Bpf => bpf::run(&bpf::Args { check: true }),
-            Self::Vm => bail!("there are no virtual machine tests yet"),
+            Self::Vm => vm::run_all(tally),
             Self::Fuzz => fuzz::run(),
         }
     }
@@ -93,20 +93,28 @@ impl Part {
 
 fn style() -> Result<()> {
     shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))?;
-    shell::run(&mut shell::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    shell::run(&mut shell::static_cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    let mut doc = shell::static_cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// `cargo test`, all of it even after a failure, so that one run shows everything that is wrong.
 fn tests(selection: &[&str], tally: &mut Tally) -> Result<()> {
-    let mut command: Command = shell::cargo(&["test", "--locked", "--no-fail-fast"]);
+    let mut command: Command = shell::static_cargo(&["test", "--locked", "--no-fail-fast"]);
     shell::run_lines(command.args(selection), |line| tally.add(line))
 }
 
 impl Tally {
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; ...`; other lines count nothing.
-    fn add(&mut self, line: &str) {
+    pub fn add(&mut self, line: &str) {
         let Some((_, counts)) = line.split_once("test result: ") else { return };
         let count = |name: &str| {
             let before = counts.split(';').find_map(|part| part.trim_end().strip_suffix(name))?;

@@ -1,0 +1,149 @@
+//! `cargo xtask vm`: the tests that need a kernel other than the machine's, on Debian's own kernels in QEMU.
+
+mod kernel;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{setup, shell, test::Tally};
+use kernel::Kernel;
+
+/// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
+const SUITES: [&str; 2] = ["bookworm", "trixie"];
+/// The test programs that run in the machines.
+const TESTS: [&str; 1] = ["netns"];
+/// Kernel modules they need.
+const MODULES: [&str; 4] = ["veth", "8021q", "sch_ingress", "cls_bpf"];
+/// Seconds a machine may run; emulation makes everything about ten times slower.
+const SECONDS: &str = "900";
+/// What `vm-init` prints at the end when all is well.
+const PASSED: &str = "vm-init: passed";
+
+/// Arguments of `cargo xtask vm`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only the kernels of these Debian suites (may be given several times)
+    #[arg(long, value_parser = SUITES)]
+    suite: Vec<String>,
+    /// Only these test programs (may be given several times)
+    #[arg(long, value_parser = TESTS)]
+    test: Vec<String>,
+}
+
+/// Runs the test programs on each kernel.
+pub fn run(args: &Args) -> Result<()> {
+    run_counted(args, &mut Tally::default())
+}
+
+/// The same for all kernels and programs, as a part of the whole test run.
+pub fn run_all(tally: &mut Tally) -> Result<()> {
+    run_counted(&Args { suite: Vec::new(), test: Vec::new() }, tally)
+}
+
+fn run_counted(args: &Args, tally: &mut Tally) -> Result<()> {
+    setup::apt(&["cpio", "kmod", "qemu-system-x86", "xz-utils"])?;
+    let tests = chosen(&TESTS, &args.test);
+    let programs = build(&tests)?;
+    for suite in chosen(&SUITES, &args.suite) {
+        let kernel = Kernel::fetch(suite)?;
+        let image = image(&kernel, &programs)?;
+        boot(&kernel, &image, tally).with_context(|| format!("Linux {}", kernel.release))?;
+    }
+    Ok(())
+}
+
+/// Those of `all` that are named; all when none is.
+fn chosen<'a>(all: &[&'a str], named: &[String]) -> Vec<&'a str> {
+    all.iter().copied().filter(|name| named.is_empty() || named.iter().any(|named| named == name)).collect()
+}
+
+/// A program and its place in the machine's file system.
+struct Program {
+    file: PathBuf,
+    place: String,
+}
+
+/// Builds static programs: the daemon, `ringctl`, the machine's init and the tests.
+fn build(tests: &[&str]) -> Result<Vec<Program>> {
+    let format = ["--locked", "--message-format", "json-render-diagnostics"];
+    let mut bins = shell::static_cargo(&["build", "--workspace", "--bins"]);
+    let mut found = executables(bins.args(format))?;
+    let mut harnesses = shell::static_cargo(&["test", "--workspace", "--no-run"]);
+    harnesses.args(format);
+    for test in tests {
+        harnesses.args(["--test", test]);
+    }
+    found.extend(executables(&mut harnesses)?);
+    let program = |name: &str, place: String| -> Result<Program> {
+        let file = found.iter().find(|(found, _)| found == name);
+        let file = file.with_context(|| format!("cargo did not build {name}"))?.1.clone();
+        Ok(Program { file, place })
+    };
+    let mut programs = vec![
+        program("vm-init", "init".into())?,
+        program("ringfenced", "bin/ringfenced".into())?,
+        program("ringctl", "bin/ringctl".into())?,
+    ];
+    for test in tests {
+        programs.push(program(test, format!("tests/{test}"))?);
+    }
+    Ok(programs)
+}
+
+/// Runs cargo and returns the name and path of each executable it names.
+fn executables(command: &mut Command) -> Result<Vec<(String, PathBuf)>> {
+    let messages = shell::output(command)?;
+    let executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let name = message["target"]["name"].as_str()?.to_owned();
+        Some((name, PathBuf::from(message["executable"].as_str()?)))
+    });
+    Ok(executables.collect())
+}
+
+/// Makes the machine's root file system: an archive that the kernel unpacks into memory.
+fn image(kernel: &Kernel, programs: &[Program]) -> Result<PathBuf> {
+    let root = kernel.directory.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    for program in programs {
+        copy(&program.file, &root.join(&program.place))?;
+    }
+    kernel.copy_modules(&MODULES, &root.join("modules"))?;
+    let image = kernel.directory.join("image.cpio");
+    let archive = format!("cd '{}' && find . | cpio --quiet -o -H newc > '{}'", root.display(), image.display());
+    shell::output(&mut shell::command("sh", &["-c", &archive]))?;
+    Ok(image)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let parent = to.parent().context("a place without a directory")?;
+    fs::create_dir_all(parent)?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
+
+/// Boots the machine and waits until it is off. Emulated (`tcg`): a machine that is itself virtual often cannot do more.
+fn boot(kernel: &Kernel, image: &Path, tally: &mut Tally) -> Result<()> {
+    println!("\nbooting Linux {}", kernel.release);
+    let mut qemu = Command::new("timeout");
+    qemu.args(["--foreground", "--kill-after=10", SECONDS, "qemu-system-x86_64"]);
+    qemu.args(["-accel", "tcg", "-smp", "2", "-m", "2G", "-nodefaults", "-no-reboot"]);
+    qemu.args(["-display", "none", "-serial", "stdio", "-monitor", "none"]);
+    qemu.arg("-kernel").arg(&kernel.file).arg("-initrd").arg(image);
+    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]).stdin(std::process::Stdio::null());
+    let mut passed = false;
+    shell::run_lines(&mut qemu, |line| {
+        passed |= line == PASSED;
+        tally.add(line);
+    })?;
+    ensure!(passed, "the machine ended without `{PASSED}`");
+    Ok(())
+}
