@@ -3,7 +3,16 @@
 //! Pure: no I/O beyond reading the files it is given.
 
 pub mod compile;
+<<<<<<< HEAD
 pub mod evaluate;
+=======
+pub mod diagnostic;
+pub mod document;
+>>>>>>> f9e9579 (Read policies from YAML, every mistake at once)
 pub mod model;
 pub mod oracle;
 pub mod ranges;
+pub mod services;
+
+pub use diagnostic::{Diagnostic, Report, Severity};
+pub use document::{Loaded, SetFile, SourceText, load, load_texts, parse_packet_spec};

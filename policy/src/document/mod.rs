@@ -1,0 +1,254 @@
+//! A policy's text to [`Policy`]: YAML to a tree with places, the tree to the model, every mistake on the way kept.
+//!
+//! `source` reads files, `tree` YAML, `outline` the top level; `sets`, `fields`, `rules`, `chains` and `tests_section`
+//! what is below it; `shadow` looks for rules that cannot match. Nothing here looks at the machine.
+
+mod chains;
+mod combine;
+mod deferred;
+mod fields;
+mod host;
+mod outline;
+mod packets;
+mod problems;
+mod rules;
+mod selection;
+mod set_file;
+mod sets;
+mod shadow;
+mod source;
+mod tests_section;
+mod tree;
+mod values;
+mod yaml_error;
+
+use std::path::Path;
+
+use ringfence_abi::chain::MAX_CHAIN_SETS;
+
+pub use self::set_file::SetFile;
+pub use self::sets::{MAX_CAPACITY, MAX_DYNAMIC_SETS, MAX_ELEMENTS, MAX_SETS};
+pub use self::source::{MAX_FILES, MAX_TEXT, SourceText};
+
+use self::deferred::Deferred;
+use self::fields::Context;
+use self::outline::{File, Outline};
+use self::packets::Packet;
+use self::problems::{Complaint, Problems};
+use self::sets::{BUILT_IN, Sets};
+use self::source::{Lines, Span};
+use crate::diagnostic::{Diagnostic, Report};
+use crate::model::{Chain, DynamicSet, Mode, Policy, SetId, TestPacket};
+
+const _: () = assert!(MAX_DYNAMIC_SETS <= MAX_CHAIN_SETS);
+
+/// A policy without errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The policy.
+    pub policy: Policy,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// The text it was made from, in the order of [`Policy::files`].
+    pub sources: Vec<SourceText>,
+    /// The set files that were read.
+    pub set_files: Vec<SetFile>,
+}
+
+/// Loads a policy file, or all `*.yaml` of a directory in the order of their names.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let mut problems = Problems::default();
+    let texts = source::read(path, &mut problems);
+    let incomplete = problems.errors() > 0;
+    build(texts, problems, incomplete)
+}
+
+/// Loads policy texts as if they were the files of a directory, in this order. Relative paths of set files start at
+/// each text's `base`.
+pub fn load_texts(texts: Vec<SourceText>) -> Result<Loaded, Report> {
+    let mut problems = Problems::default();
+    let total: usize = texts.iter().map(|source| source.text.len()).sum();
+    let refused = if total > MAX_TEXT {
+        Some(format!("the policy is larger than {} MiB of text", MAX_TEXT >> 20))
+    } else if texts.len() > MAX_FILES {
+        Some(format!("{} policy files, the limit is {MAX_FILES}", texts.len()))
+    } else if texts.is_empty() {
+        Some("there is no policy text".into())
+    } else {
+        None
+    };
+    if let Some(message) = refused {
+        problems.file_error(texts.first().map_or("-", |source| &source.name), message);
+        return Err(problems.into_report(&[], &[]));
+    }
+    build(texts, problems, false)
+}
+
+/// Reads a packet from `interface=eth0 proto=tcp from=203.0.113.5 to=192.0.2.1 port=22`: the fields of a packet in
+/// `tests:`, and whether it arrives (`direction=ingress`, the default).
+pub fn parse_packet_spec(spec: &str) -> Result<(TestPacket, bool), Report> {
+    let mut problems = Problems::default();
+    let mut packet = Packet::default();
+    let mut column = 1;
+    for word in spec.split(' ') {
+        let width = word.chars().count() as u32;
+        let span = Span { file: 0, line: 1, column, end: column + width };
+        column += width + 1;
+        if word.is_empty() {
+            continue;
+        }
+        let result = match word.split_once('=') {
+            Some((key, value)) => packet.set(key, value, span),
+            None => Err(Complaint::new(format!("expected `field=value`, found {}", problems::quote(word)))),
+        };
+        problems.check(span, result);
+    }
+    packet.finish(&mut problems);
+    if let Some(span) = packet.state_at {
+        problems.error(span, "`state` needs connection tracking, which this version does not have");
+    }
+    if problems.errors() == 0 {
+        return Ok((packet.packet, !packet.egress));
+    }
+    let source = SourceText { name: "packet".into(), text: spec.to_owned(), base: std::path::PathBuf::new() };
+    let lines = Lines::of(spec);
+    Err(problems.into_report(&[source], &[lines]))
+}
+
+fn build(sources: Vec<SourceText>, mut problems: Problems, incomplete: bool) -> Result<Loaded, Report> {
+    let lines: Vec<Lines> = sources.iter().map(|source| Lines::of(&source.text)).collect();
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let built = read(&sources, &lines, &names, &mut problems, incomplete);
+    let failed = problems.errors() > 0;
+    let report = problems.into_report(&sources, &lines);
+    match built {
+        Some((policy, set_files)) if !failed => Ok(Loaded { policy, warnings: report.diagnostics, sources, set_files }),
+        _ => Err(report),
+    }
+}
+
+fn read(
+    sources: &[SourceText],
+    lines: &[Lines],
+    names: &[String],
+    problems: &mut Problems,
+    mut incomplete: bool,
+) -> Option<(Policy, Vec<SetFile>)> {
+    let mut nodes = 0;
+    let mut trees = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        match tree::read(&source.text, &lines[index], index as u32, &mut nodes, problems) {
+            Some(root) => trees.push((root, source.base.as_path())),
+            None => incomplete = true,
+        }
+    }
+    let files: Vec<File<'_, '_>> = trees.iter().map(|(root, base)| File { root, base }).collect();
+    let mut deferred = Deferred::default();
+    let outline = outline::read(&files, names, &mut deferred, problems);
+    let mut sets = Sets::new(incomplete);
+    for (entries, base) in &outline.sets {
+        sets.declare(entries, base, names, problems);
+    }
+    sets.resolve_all(problems);
+    let interfaces = outline.interfaces.as_ref().map(|(globs, _)| globs.as_slice());
+    let audit_policy = outline.mode.is_some_and(|(mode, _)| mode == Mode::Audit);
+    let mut cx = Context { sets: &mut sets, problems, deferred: &mut deferred, interfaces, audit_policy };
+    let [mut ingress, mut egress] = chains(&outline, names, incomplete, &mut cx);
+    let written = [0, 1].map(|index| outline.chains[index].at.is_some() || incomplete);
+    let tests = tests_section::read(&outline.tests, [ingress.as_ref(), egress.as_ref()], written, &mut cx);
+    host_sections(&outline, incomplete, &mut cx);
+    deferred.report(names, problems);
+    if problems.errors() > 0 {
+        return None;
+    }
+    sets.warn_unused(problems);
+    let dynamic_sets = dynamic_sets(&mut sets, [&mut ingress, &mut egress], problems)?;
+    for chain in [&ingress, &egress].into_iter().flatten() {
+        shadow::warn(&chain.rules, names, problems);
+    }
+    let policy = Policy {
+        mode: outline.mode.map_or(Mode::Enforce, |(mode, _)| mode),
+        files: names.to_vec(),
+        dynamic_sets,
+        interfaces: outline.interfaces.map(|(globs, _)| globs),
+        floor: outline.floor.map(|line| line.is_none_or(|(on, _)| on)),
+        ingress,
+        egress,
+        tests,
+    };
+    Some((policy, sets.files))
+}
+
+fn chains<'n, 't>(
+    outline: &Outline<'n, 't>,
+    names: &[String],
+    incomplete: bool,
+    cx: &mut Context<'_, 'n, 't>,
+) -> [Option<Chain>; 2] {
+    let mut taken = chains::Names::default();
+    let groups = chains::read_groups(&outline.groups, &mut taken, names, cx);
+    let mut builder = chains::Builder::new(cx, groups, taken, names, incomplete);
+    let chains = [0, 1].map(|index| builder.chain(index, &outline.chains[index]));
+    builder.warn_unused();
+    chains
+}
+
+fn host_sections<'n, 't>(outline: &Outline<'n, 't>, incomplete: bool, cx: &mut Context<'_, 'n, 't>) {
+    let defaults = outline.host.iter().filter(|(_, node)| host::section(node, cx)).count();
+    if let Some((at, _)) = outline.host.first() {
+        if defaults == 0 && !incomplete {
+            cx.problems
+                .error(*at, Complaint::new("`host` has no `default`").help("say `default: allow` or `default: deny`"));
+        }
+        if defaults > 1 {
+            cx.problems.error(*at, "`host` has a `default` in several files");
+        }
+    }
+}
+
+// The dynamic sets of the policy: the declared ones, then the built-in ones that some rule reads.
+fn dynamic_sets(
+    sets: &mut Sets<'_, '_>,
+    chains: [&mut Option<Chain>; 2],
+    problems: &mut Problems,
+) -> Option<Vec<DynamicSet>> {
+    let mut all = std::mem::take(&mut sets.dynamic);
+    let declared = all.len();
+    let mut lists: Vec<&mut SetId> = chains
+        .into_iter()
+        .flatten()
+        .flat_map(|chain| &mut chain.rules)
+        .flat_map(|rule| rule.matches.from.iter_mut().chain(&mut rule.matches.to))
+        .flat_map(|condition| condition.any_of.iter_mut().chain([&mut condition.none_of]))
+        .flat_map(|list| &mut list.dynamic)
+        .filter(|id| usize::from(id.0) >= declared)
+        .collect();
+    for (index, (name, kind)) in BUILT_IN.into_iter().enumerate() {
+        let provisional = SetId((declared + index) as u16);
+        let id = SetId(all.len() as u16);
+        let mut read = false;
+        lists.retain_mut(|found| {
+            let this = **found == provisional;
+            if this {
+                **found = id;
+                read = true;
+            }
+            !this
+        });
+        if read {
+            all.push(DynamicSet { name: name.to_owned(), at: None, kind });
+        }
+    }
+    if all.len() > MAX_DYNAMIC_SETS {
+        let at = all.iter().find_map(|set| set.at);
+        let message = format!(
+            "{} dynamic sets, the built-in ones that rules read included; the limit is {MAX_DYNAMIC_SETS}",
+            all.len()
+        );
+        if let Some(at) = at {
+            problems.error(Span { file: at.file, line: at.line, column: at.column, end: at.column + 1 }, message);
+        }
+        return None;
+    }
+    Some(all)
+}
