@@ -3,12 +3,9 @@
 //! Pure: no I/O beyond reading the files it is given.
 
 pub mod compile;
-<<<<<<< HEAD
-pub mod evaluate;
-=======
 pub mod diagnostic;
 pub mod document;
->>>>>>> f9e9579 (Read policies from YAML, every mistake at once)
+pub mod evaluate;
 pub mod model;
 pub mod oracle;
 pub mod ranges;
