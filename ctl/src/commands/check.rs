@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ringfence_policy::compile::compile;
+use ringfence_policy::diagnostic::{Diagnostic, Place, Severity};
+use ringfence_policy::model::Location;
+use ringfence_policy::oracle::run_tests;
+use ringfence_policy::{Loaded, SourceText};
+
+use super::Listing;
+use crate::context::Context;
+use crate::report::Summary;
+use crate::{Exit, Failure, policy_source};
+
+/// Compile a policy and run its tests, without touching the kernel or asking the daemon.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ringctl check /etc/ringfence/policy.yaml
+  ringctl check policy.d/ --strict
+  generate-policy | ringctl check -
+
+Exit codes: 1 a test of the policy failed; 2 it has a mistake, or with --strict a warning.")]
+pub struct Check {
+    /// A policy file, a directory of *.yaml, or `-` for standard input
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Take warnings for mistakes
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    listing: Listing,
+}
+
+impl Check {
+    pub fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        let loaded = policy_source::load(&self.file)?;
+        let policy = &loaded.policy;
+        let compiled = compile(policy).map_err(|error| Failure::BadInput(error.to_string()))?;
+        let failures: Vec<Diagnostic> = run_tests(policy)
+            .into_iter()
+            .map(|failure| diagnostic(&loaded.sources, failure.at, format!("test failed: {}", failure.message)))
+            .collect();
+        let summary = Summary::new(&loaded, &compiled, failures.len());
+        if self.listing.json {
+            context.json(&summary)?;
+        } else {
+            summary.write(context)?;
+        }
+        context.flush()?;
+        policy_source::say(&loaded.warnings);
+        policy_source::say(&failures);
+        Ok(exit(&loaded, self.strict, failures.len()))
+    }
+}
+
+fn exit(loaded: &Loaded, strict: bool, failed: usize) -> Exit {
+    if strict && !loaded.warnings.is_empty() {
+        Exit::BadInput
+    } else if failed > 0 {
+        Exit::No
+    } else {
+        Exit::Done
+    }
+}
+
+fn diagnostic(sources: &[SourceText], at: Location, message: String) -> Diagnostic {
+    let source = sources.get(at.file as usize);
+    let line = source.and_then(|source| source.text.lines().nth(at.line.saturating_sub(1) as usize));
+    Diagnostic {
+        severity: Severity::Error,
+        file: source.map_or_else(String::new, |source| source.name.clone()),
+        place: Some(Place {
+            line: at.line,
+            column: at.column,
+            end_column: at.column + 1,
+            source: line.unwrap_or_default().to_owned(),
+        }),
+        message,
+        help: None,
+    }
+}

@@ -1,0 +1,48 @@
+use std::io::Write as _;
+
+use clap::Args;
+use ringfence_api::UndoRequest;
+
+use super::Listing;
+use super::deny::describe;
+use crate::context::Context;
+use crate::{Exit, Failure, target, units};
+
+/// Take dynamic entries back, by id or by what they are about, and elements of dynamic sets by their address.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ringctl undo 7
+  ringctl undo 203.0.113.5      entries about exactly this address, and the address in every dynamic set")]
+pub struct Undo {
+    /// Id from `ringctl list`, or WHAT as it was given to deny, allow or set add
+    #[arg(value_name = "ID|WHAT", value_parser = parse)]
+    what: UndoRequest,
+    #[command(flatten)]
+    listing: Listing,
+}
+
+fn parse(text: &str) -> Result<UndoRequest, String> {
+    match text.parse() {
+        Ok(id) => Ok(UndoRequest::Id(id)),
+        Err(_) => target::parse(text).map(UndoRequest::What),
+    }
+}
+
+impl Undo {
+    pub fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        let undone = context.ask(context.client.undo(self.what))?;
+        if self.listing.json {
+            context.json(&undone)?;
+            return Ok(Exit::Done);
+        }
+        let now = units::now();
+        for entry in &undone.entries {
+            writeln!(context, "undone: {}", describe(entry, now))?;
+        }
+        for element in &undone.elements {
+            writeln!(context, "undone: {} in set {}", element.address, element.set)?;
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,437 @@
+//! What `ringctl` asks of the daemon, and how it shows the answers.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::{Daemon, ringctl};
+
+fn status() -> Value {
+    json!({
+        "generation": 7,
+        "policy": "/etc/ringfence/policy.yaml",
+        "halves": {
+            "network": {"state": "enforced", "hooks": [
+                {"hook": "ingress", "interface": "eth0", "state": "enforced", "how": "xdp-native"},
+                {"hook": "egress", "interface": "eth0", "state": "enforced", "how": "tcx"},
+            ]},
+            "host": {"state": "unused", "because": "the policy has no host part", "hooks": []},
+        },
+        "lost": {"dispatch-miss": 0},
+        "mode": "enforce",
+        "problems": [],
+        "fail_directions": [{"chain": "ingress", "name": "malformed/bad-network", "gets": "drop", "packets": 3}],
+        "version": "0.1.0",
+    })
+}
+
+fn entry() -> Value {
+    json!({
+        "id": 12,
+        "verb": "deny",
+        "what": {"address": "203.0.113.5", "port": null},
+        "direction": "in",
+        "expires": null,
+        "created": 1_700_000_000,
+        "reason": "scans\u{1b}[2J us",
+        "by": "alice",
+        "packets": 1234,
+        "bytes": 99,
+    })
+}
+
+#[test]
+fn status_says_where_and_how() {
+    let daemon = Daemon::new([(200, status())]);
+    let run = daemon.ringctl(["status"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert_eq!(
+        run.out,
+        "generation 7 from /etc/ringfence/policy.yaml\n\
+         mode enforce\n\
+         \n\
+         HALF     INTERFACE  HOOK     STATE     HOW         WHY\n\
+         network                      enforced\n         \
+                  eth0       ingress  enforced  xdp-native\n         \
+                  eth0       egress   enforced  tcx\n\
+         host                         unused                the policy has no host part\n\
+         \n\
+         lost: nothing\n\
+         CHAIN    COULD NOT BE JUDGED AS WRITTEN  GETS  PACKETS\n\
+         ingress  malformed/bad-network           drop        3\n"
+    );
+    assert_eq!(daemon.asked(), [("GET".into(), "/v1/status".into(), Value::Null)]);
+}
+
+#[test]
+fn status_ends_with_what_is_wrong() {
+    let change = |change: fn(&mut Value)| {
+        let mut status = status();
+        change(&mut status);
+        Daemon::new([(200, status)]).ringctl(["status", "--brief"])
+    };
+    let run = change(|status| {
+        status["halves"]["network"]["state"] = json!("degraded");
+        status["problems"] = json!(["set file gone"]);
+    });
+    assert_eq!(
+        (run.code, run.out.as_str()),
+        (1, "generation=7 mode=enforce network=degraded host=unused problems=1 lost=0\n")
+    );
+    let run = change(|status| status["pending"] = json!({"generation": 7, "previous": 6, "seconds": 42}));
+    assert_eq!((run.code, run.out.contains(" pending=42s ")), (1, true));
+    assert_eq!(change(|status| status["lost"]["dispatch-miss"] = json!(1)).code, 1);
+    assert_eq!(change(|status| status["halves"]["network"]["state"] = json!("off")).code, 3);
+    assert_eq!(change(|status| status["generation"] = Value::Null).code, 3);
+}
+
+#[test]
+fn status_json_is_what_the_daemon_says() {
+    let run = Daemon::new([(200, status())]).ringctl(["status", "--json"]);
+    let shown: Value = serde_json::from_str(&run.out).unwrap();
+    for key in ["generation", "policy", "halves", "lost"] {
+        assert_eq!(shown[key], status()[key]);
+    }
+}
+
+#[test]
+fn without_a_daemon_the_pins_say_whether_something_enforces() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("no-socket");
+    let pins = directory.path().join("pins");
+    let status = || {
+        let arguments =
+            ["status".as_ref(), "--socket".as_ref(), socket.as_os_str(), "--bpffs".as_ref(), pins.as_os_str()];
+        ringctl(arguments)
+    };
+    let run = status();
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("cannot reach ringfenced") && run.out.is_empty(), "{}", run.err);
+    std::fs::create_dir(&pins).unwrap();
+    assert_eq!(status().code, 3);
+    std::fs::write(pins.join("link"), "").unwrap();
+    let run = status();
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("keeps enforcing"), "{}", run.err);
+}
+
+#[test]
+fn every_other_command_needs_the_daemon() {
+    for arguments in [&["rules"][..], &["deny", "192.0.2.1"], &["apply"], &["off"], &["list"], &["set", "list", "jail"]]
+    {
+        let run = ringctl(arguments.iter().chain(&["--socket", "/nonexistent/socket"]));
+        assert_eq!(run.code, 3, "{arguments:?}");
+        assert!(run.err.contains("/nonexistent/socket") && run.err.contains("help: "), "{}", run.err);
+    }
+}
+
+#[test]
+fn rules_are_aligned_and_silent_built_in_lines_left_out() {
+    let line = |name: &str, at: Option<u32>, hits: u64| {
+        json!({"name": name, "half": "network", "chain": "ingress", "verb": "drop", "file": at.map(|_| "p.yaml"),
+               "line": at, "hits": hits, "packets": hits, "bytes": hits * 1500, "last_hit": null})
+    };
+    let rules = json!([
+        line("floor/arp", None, 0),
+        line("tables", None, 0),
+        line("web", Some(9), 1_234_567),
+        line("default", None, 2)
+    ]);
+    let daemon = Daemon::new([(200, rules.clone()), (200, rules.clone())]);
+    let run = daemon.ringctl(["rules", "--reset"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(
+        run.out,
+        "CHAIN    VERB  RULE       WHERE     HITS  PACKETS  BYTES  LAST HIT\n\
+         ingress  drop  floor/arp  built in     0        0      0  never\n\
+         ingress  drop  web        p.yaml:9  1.2M     1.2M   1.8G  never\n\
+         ingress  drop  default    built in     2        2   3.0k  never\n"
+    );
+    let run = daemon.ringctl(["rules", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap(), rules);
+    let paths: Vec<String> = daemon.asked().into_iter().map(|(_, path, _)| path).collect();
+    assert_eq!(paths, ["/v1/rules?reset=true", "/v1/rules?reset=false"]);
+}
+
+#[test]
+fn deny_sends_what_was_meant_and_prints_id_and_rule() {
+    let daemon = Daemon::new([(200, entry())]);
+    let run = daemon.ringctl(["deny", "[2001:db8::5]:443", "--for", "1h30m", "--reason", "scans", "--both"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let (method, path, body) = daemon.asked().remove(0);
+    assert_eq!((method.as_str(), path.as_str()), ("POST", "/v1/entries"));
+    assert_eq!(
+        body,
+        json!({"verb": "deny", "what": {"address": "2001:db8::5", "port": 443}, "direction": "both",
+               "for_seconds": 5400, "reason": "scans", "force": false, "all_ports": false})
+    );
+    assert_eq!(run.out, "12  deny ingress: drop: {from: 203.0.113.5}  until undone (scans\u{fffd}[2J us)\n");
+}
+
+#[test]
+fn allowing_every_port_must_be_said() {
+    let daemon = Daemon::new([(200, entry()), (200, entry())]);
+    let run = daemon.ringctl(["allow", "192.0.2.1"]);
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("--all-ports"), "{}", run.err);
+    assert!(daemon.asked().is_empty());
+    assert_eq!(daemon.ringctl(["allow", "192.0.2.1:22"]).code, 0);
+    assert_eq!(daemon.ringctl(["allow", "192.0.2.1", "--all-ports"]).code, 0);
+    let bodies: Vec<Value> = daemon.asked().into_iter().map(|(_, _, body)| body).collect();
+    assert_eq!((&bodies[0]["verb"], &bodies[0]["all_ports"]), (&json!("allow"), &json!(false)));
+    assert_eq!(bodies[1]["all_ports"], json!(true));
+}
+
+#[test]
+fn paths_wait_for_the_host_half() {
+    for arguments in
+        [&["deny", "/etc/shadow"][..], &["deny", "/etc/shadow", "--op", "read"], &["deny", "192.0.2.1", "--op", "read"]]
+    {
+        let run = ringctl(arguments);
+        assert_eq!(run.code, 2);
+        assert!(run.err.contains("host half"), "{}", run.err);
+    }
+}
+
+#[test]
+fn the_error_of_the_daemon_decides_the_exit_code() {
+    for (http, code, exit) in [
+        (409, "no", 1),
+        (409, "needs-force", 1),
+        (422, "bad-input", 2),
+        (403, "forbidden", 3),
+        (503, "kernel", 3),
+        (500, "internal", 3),
+    ] {
+        let daemon = Daemon::new([(http, json!({"code": code, "message": "no such thing"}))]);
+        let run = daemon.ringctl(["undo", "7"]);
+        assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (exit, "", "error: no such thing\n"));
+        assert_eq!(daemon.asked()[0].2, json!({"id": 7}));
+    }
+    // Something else than the daemon answers.
+    let run = Daemon::new([(404, json!("not here"))]).ringctl(["rules"]);
+    assert_eq!(run.code, 3);
+    assert!(run.err.contains("another way") && run.err.contains("404"), "{}", run.err);
+}
+
+#[test]
+fn undo_takes_what_deny_took() {
+    let element = json!({"set": "jail", "address": "203.0.113.5", "expires": null});
+    let daemon = Daemon::new([(200, json!({"entries": [entry()], "elements": [element]}))]);
+    let run = daemon.ringctl(["undo", "203.0.113.5"]);
+    assert_eq!(daemon.asked()[0].2, json!({"what": {"address": "203.0.113.5", "port": null}}));
+    assert!(run.out.starts_with("undone: 12  deny ingress"), "{}", run.out);
+    assert!(run.out.ends_with("undone: 203.0.113.5 in set jail\n"), "{}", run.out);
+}
+
+#[test]
+fn list_shows_entries_and_elements() {
+    let element = json!({"set": "jail", "address": "2001:db8::/48", "expires": null, "by": "bob"});
+    let list = json!({"entries": [entry()], "elements": [element], "elements_left_out": 5});
+    let run = Daemon::new([(200, list)]).ringctl(["list"]);
+    let lines: Vec<&str> = run.out.lines().collect();
+    assert_eq!(lines[1], "12  deny  203.0.113.5  in         -           1.2k     99  alice  scans\u{fffd}[2J us");
+    assert_eq!(lines[3], "jail  2001:db8::/48  -        bob");
+    assert!(lines[4].contains("5 more"), "{}", run.out);
+}
+
+#[test]
+fn sets_change_in_one_request_for_many_elements() {
+    let daemon = Daemon::new([(200, json!({"done": 2, "missing": 0}))]);
+    let run = daemon.ringctl_reading("192.0.2.1 # one\n2001:db8::/48\n", ["set", "add", "$jail", "-", "--for", "1h"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "added 2\n"), "{}", run.err);
+    let (_, path, body) = daemon.asked().remove(0);
+    assert_eq!(path, "/v1/sets/jail");
+    let add = json!({"elements": ["192.0.2.1", "2001:db8::/48"], "for_seconds": 3600, "reason": null});
+    assert_eq!(body, json!({"add": add}));
+}
+
+#[test]
+fn what_was_not_added_or_not_there_is_a_no() {
+    let refused = json!([{"address": "192.0.2.1", "because": "it is a `never` member"}]);
+    let daemon = Daemon::new([
+        (200, json!({"done": 1, "missing": 0, "refused": refused})),
+        (200, json!({"done": 0, "missing": 1})),
+        (200, json!({"done": 3, "missing": 0})),
+    ]);
+    let run = daemon.ringctl(["set", "add", "jail", "192.0.2.1", "192.0.2.2"]);
+    assert_eq!((run.code, run.out.as_str()), (1, "added 1\n"));
+    assert!(run.err.contains("192.0.2.1 was not added: it is a `never` member"), "{}", run.err);
+    assert_eq!(daemon.ringctl(["set", "del", "jail", "192.0.2.9"]).code, 1);
+    let run = daemon.ringctl(["set", "flush", "jail"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "deleted 3\n"));
+    assert_eq!(daemon.asked()[2].2, json!("flush"));
+}
+
+#[test]
+fn long_sets_are_listed_page_by_page() {
+    let page = |address: &str, next: Value| {
+        let element = json!({"set": "jail", "address": address, "expires": null});
+        (
+            200,
+            json!({"name": "jail", "capacity": 10, "size": 2, "timeout_seconds": 60, "elements": [element], "next": next}),
+        )
+    };
+    let daemon = Daemon::new([page("10.0.0.0/8", json!("10.0.0.0/8")), page("192.0.2.1", Value::Null)]);
+    let run = daemon.ringctl(["set", "list", "jail"]);
+    assert!(run.out.starts_with("2 of 10 elements, timeout 1m\n"), "{}", run.out);
+    assert!(run.out.contains("10.0.0.0/8") && run.out.contains("192.0.2.1"), "{}", run.out);
+    assert_eq!(daemon.asked()[1].1, "/v1/sets/jail?after=10.0.0.0%2F8");
+}
+
+#[test]
+fn apply_shows_what_changes_before_it_asks_for_it() {
+    let diff = json!({"from": 6, "to": null,
+        "rules": [{"change": "added", "name": "web", "chain": "ingress", "verb": "accept", "file": "p.yaml", "line": 4}],
+        "files": [{"name": "p.yaml", "unified": "--- p.yaml\n+++ p.yaml\n@@ -1 +1 @@\n-a\n+b\n"}]});
+    let warning = json!({"severity": "warning", "file": "p.yaml", "line": 4, "column": 3, "end_column": 6,
+                         "source": "  web: x", "message": "shadowed", "help": "remove it"});
+    let planned = json!({"generation": null, "diff": diff, "warnings": [warning], "digest": "abc"});
+    let mut applied = planned.clone();
+    applied["generation"] = json!(7);
+    applied["pending"] = json!({"generation": 7, "previous": 6, "seconds": 60});
+    let daemon = Daemon::new([(200, planned), (200, applied)]);
+    let run = daemon.ringctl(["apply", "--confirm", "60s"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(
+        run.out,
+        "+  ingress  accept  web  p.yaml:4\n--- p.yaml\n+++ p.yaml\n@@ -1 +1 @@\n-a\n+b\n\
+         generation 7 is in force for 1m: `ringctl confirm` keeps it, otherwise generation 6 comes back\n"
+    );
+    assert!(run.err.contains("warning: shadowed") && run.err.contains("p.yaml:4:3"), "{}", run.err);
+    let bodies: Vec<Value> = daemon.asked().into_iter().map(|(_, _, body)| body).collect();
+    let first = json!({"source": "reload", "confirm_seconds": 60, "dry_run": true, "force": false});
+    let second =
+        json!({"source": "reload", "confirm_seconds": 60, "dry_run": false, "force": false, "expect_digest": "abc"});
+    assert_eq!(bodies, [first, second]);
+}
+
+#[test]
+fn a_dry_run_asks_once() {
+    let planned =
+        json!({"generation": null, "diff": {"from": 6, "to": null, "rules": [], "files": []}, "digest": "abc"});
+    let daemon = Daemon::new([(200, planned)]);
+    let run = daemon.ringctl(["apply", "--dry-run"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "no changes\n"), "{}", run.err);
+}
+
+#[test]
+fn mistakes_the_daemon_finds_look_like_those_found_here() {
+    let diagnostic = json!({"severity": "error", "file": "/etc/ringfence/policy.yaml", "line": 5, "column": 9, "end_column": 13,
+        "source": "  - drp: any", "message": "unknown verb `drp`", "help": "did you mean `drop`?"});
+    let body = json!({"code": "bad-input", "message": "the policy has 1 error", "diagnostics": [diagnostic]});
+    let run = Daemon::new([(422, body)]).ringctl(["apply"]);
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
+    for part in
+        ["error: unknown verb `drp`", "policy.yaml:5:9", "- drp: any", "^^^^", "did you mean `drop`?", "has 1 error"]
+    {
+        assert!(run.err.contains(part), "{part} is not in:\n{}", run.err);
+    }
+}
+
+#[test]
+fn generations_are_listed_shown_and_switched() {
+    let about = json!({"generation": 7, "state": "running", "applied": 1_700_000_000, "by": "root",
+                       "policy": "p.yaml", "rules": 2, "digest": "abc"});
+    let mut shown = about.clone();
+    shown["texts"] = json!([{"name": "p.yaml", "text": "ringfence: 1", "base": "/"}]);
+    let daemon = Daemon::new([
+        (200, json!([about])),
+        (200, shown),
+        (200, json!({"generation": 6})),
+        (200, json!({"generation": 7})),
+        (200, json!({"from": 6, "to": 7, "rules": [], "files": []})),
+    ]);
+    let out = |arguments: &[&str]| daemon.ringctl(arguments).out;
+    assert!(out(&["history"]).contains("7  running  2023-11-14T22:13:20Z  root      2  p.yaml"));
+    let heading = "# generation 7, running, applied 2023-11-14T22:13:20Z by root\n# p.yaml\n";
+    assert_eq!(out(&["show"]), format!("{heading}ringfence: 1\n"));
+    assert_eq!(out(&["rollback", "6", "--force"]), "generation 6 is in force\n");
+    assert_eq!(out(&["confirm"]), "generation 7 is confirmed\n");
+    assert_eq!(out(&["diff", "6", "7"]), "no changes\n");
+    let asked = daemon.asked();
+    let paths: Vec<&str> = asked.iter().map(|(_, path, _)| path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["/v1/history", "/v1/generations/running", "/v1/rollback", "/v1/confirm", "/v1/diff?from=6&to=7"]
+    );
+    assert_eq!(asked[2].2, json!({"generation": 6, "force": true}));
+    assert_eq!(asked[3].2, json!({"generation": null, "force": false}));
+}
+
+#[test]
+fn mode_off_and_on() {
+    let daemon = Daemon::new([
+        (200, json!({"mode": "audit", "until": 1_700_000_000})),
+        (200, json!({"removed": ["tcx egress on eth0"]})),
+        (200, json!({"generation": 7})),
+    ]);
+    let run = daemon.ringctl(["mode", "audit", "--for", "10m"]);
+    assert_eq!(run.out, "mode audit until 2023-11-14T22:13:20Z\n");
+    let run = daemon.ringctl(["off"]);
+    assert!(run.out.starts_with("removed tcx egress on eth0\n"), "{}", run.out);
+    assert_eq!(daemon.ringctl(["on"]).out, "generation 7 is in force\n");
+    assert_eq!(daemon.asked()[0].2, json!({"mode": "audit", "for_seconds": 600}));
+}
+
+#[test]
+fn explain_asks_with_numbers_and_answers_expectations() {
+    let answer = json!({"verdict": "drop", "rule": "default", "file": "p.yaml", "line": 3, "generation": 7, "mode": "audit",
+        "considered": [{"rule": "web", "matched": false, "because": "port: 22 is not 80"}]});
+    let daemon = Daemon::new([(200, answer.clone()), (200, answer.clone()), (200, answer.clone())]);
+    let packet = "interface=eth0 proto=tcp from=203.0.113.5 to=192.0.2.1 port=ssh";
+    let run = daemon.ringctl(["explain", "--packet", packet]);
+    assert_eq!(
+        run.out,
+        "drop by default (p.yaml:3), generation 7, mode audit: a refusal is counted and the packet passes\n  \
+         no  web  port: 22 is not 80\n"
+    );
+    let asked = &daemon.asked()[0].2["packet"];
+    assert_eq!(asked["proto"], 6);
+    assert_eq!(asked["port"], 22);
+    assert_eq!(asked["direction"], "ingress");
+    assert_eq!(daemon.ringctl(["explain", "--packet", packet, "--expect", "drop"]).code, 0);
+    let run = daemon.ringctl(["explain", "--packet", packet, "--expect", "accept", "--json"]);
+    assert_eq!((run.code, run.err.as_str()), (1, "error: expected accept, the verdict is drop\n"));
+    assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap(), answer);
+}
+
+#[test]
+fn another_host_is_asked_over_ssh() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    // As sshd does: one word, for the shell.
+    program("ssh", "#!/bin/sh\necho \"to $2\"\n[ \"$1\" = -- ] && exec sh -c \"$3\"\n");
+    program("ringctl", "#!/bin/sh\nprintf '<%s>' \"$@\"\nexit 42\n");
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringctl"));
+    command.env("PATH", path).args(["-H", "root@web1", "deny", "192.0.2.1", "--reason", "it's $HOME"]);
+    let run = support::run(&mut command, "");
+    assert_eq!(run.code, 42, "{}", run.err);
+    assert_eq!(run.out, "to root@web1\n<deny><192.0.2.1><--reason><it's $HOME>");
+    program("ssh", "#!/bin/sh\nexit 255\n");
+    assert_eq!(support::run(&mut command, "").code, 3);
+    assert_eq!(ringctl(["-H", "-oProxyCommand=x", "status"]).code, 2);
+}
+
+#[test]
+fn a_socket_that_is_no_daemon_is_an_error_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+    });
+    let run = ringctl(["status".as_ref(), "--socket".as_ref(), socket.as_os_str()]);
+    server.join().unwrap();
+    assert_eq!(run.code, 3);
+    assert!(run.err.contains("no answer from ringfenced"), "{}", run.err);
+}
