@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn durations_are_whole_seconds_with_a_unit() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("1.5h", 5400), ("7d", 604_800)] {
+        for (text, seconds) in
+            [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("1.5h", 5400), ("7d", 604_800)]
+        {
             assert_eq!(parse_duration(text), Ok(seconds), "{text}");
         }
         for text in ["", "10", "0s", "m", "-5s", "500ms", "1500ms", "3651d", "ten minutes", "99999999999d"] {

@@ -5,8 +5,10 @@ use super::deny::EntryArgs;
 use crate::context::Context;
 use crate::{Exit, Failure};
 
-/// Let an address through at once. The entry is in force before the command returns, is judged after the floor and
-/// before the rules, newest first, survives restarts and ends by itself.
+/// Let an address through at once, before the rules
+///
+/// The entry is in force before the command returns, is judged after the floor and before the rules, newest first,
+/// survives restarts and ends by itself.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -8,8 +8,9 @@ use super::diff::write_diff;
 use crate::context::Context;
 use crate::{Exit, Failure, policy_source, units};
 
-/// Put a policy in force, whole or not at all; prints what changes first. A policy with a mistake, or with a test that
-/// fails, changes nothing.
+/// Put a policy in force, whole or not at all
+///
+/// Prints what changes first. A policy with a mistake, or with a test that fails, changes nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -12,7 +12,9 @@ use crate::context::Context;
 use crate::report::Summary;
 use crate::{Exit, Failure, policy_source};
 
-/// Compile a policy and run its tests, without touching the kernel or asking the daemon.
+/// Compile a policy and run its tests, without touching the kernel
+///
+/// Neither the daemon nor the kernel is asked.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -4,7 +4,7 @@ use clap_complete::Shell;
 use crate::context::Context;
 use crate::{Cli, Exit, Failure};
 
-/// Print a completion script for a shell.
+/// Print a completion script for a shell
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -6,7 +6,7 @@ use ringfence_api::GenerationRequest;
 use crate::context::Context;
 use crate::{Exit, Failure};
 
-/// Keep the generation that waits for confirmation.
+/// Keep the generation that waits for confirmation
 #[derive(Args, Debug)]
 pub struct Confirm {
     /// Refuse unless it is this one that waits

@@ -7,8 +7,10 @@ use super::Listing;
 use crate::context::Context;
 use crate::{Exit, Failure, table, target, units};
 
-/// Refuse an address at once. The entry is in force before the command returns, is judged after the floor and before
-/// the rules, newest first, survives restarts and ends by itself.
+/// Refuse an address at once, before the rules
+///
+/// The entry is in force before the command returns, is judged after the floor and before the rules, newest first,
+/// survives restarts and ends by itself.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -9,7 +9,9 @@ use crate::context::Context;
 use crate::table::{Table, clean, styled, word};
 use crate::{Exit, Failure};
 
-/// Print what differs between two generations: their rules, then their texts.
+/// Print what differs between two generations
+///
+/// Their rules first, then their texts.
 #[derive(Args, Debug)]
 pub struct Diff {
     /// The older; the previous generation unless said

@@ -11,7 +11,9 @@ use crate::context::Context;
 use crate::table::{Table, clean, styled, word_style};
 use crate::{Exit, Failure, packet, policy_source};
 
-/// Say which rule decides about a packet, and why each rule before it did not match.
+/// Say which rule decides about a packet, and why
+///
+/// Every rule up to the one that decides is listed, with the condition that failed.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Fields of a packet: interface, direction (ingress unless said, or egress), from, to, proto, port, source_port, flags,

@@ -5,7 +5,9 @@ use crate::context::Context;
 use crate::table::Table;
 use crate::{Exit, Failure, units};
 
-/// List the generations kept on disk, newest first.
+/// List the generations kept on disk
+///
+/// Newest first.
 #[derive(Args, Debug)]
 pub struct History {
     #[command(flatten)]

@@ -8,7 +8,9 @@ use crate::context::Context;
 use crate::table::{Table, word};
 use crate::{Exit, Failure, units};
 
-/// List dynamic entries, newest first, and the elements of dynamic sets.
+/// List dynamic entries and set elements
+///
+/// Entries newest first.
 #[derive(Args, Debug)]
 pub struct List {
     #[command(flatten)]

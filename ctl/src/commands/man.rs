@@ -5,7 +5,9 @@ use clap::{Args, CommandFactory as _};
 use crate::context::Context;
 use crate::{Cli, Exit, Failure};
 
-/// Write the manual pages, one a command, for packagers.
+/// Write the manual pages
+///
+/// One a command, for packagers.
 #[derive(Args, Debug)]
 pub struct Man {
     /// An existing directory to write them to

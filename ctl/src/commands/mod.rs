@@ -29,45 +29,25 @@ use crate::{Exit, Failure};
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compile a policy and run its tests, without touching the kernel
     Check(check::Check),
-    /// Put a policy in force, whole or not at all
     Apply(apply::Apply),
-    /// Keep the generation that waits for confirmation
     Confirm(confirm::Confirm),
-    /// Go back to an earlier generation
     Rollback(rollback::Rollback),
-    /// List the generations kept on disk
     History(history::History),
-    /// Print the policy of a generation
     Show(show::Show),
-    /// Print what differs between two generations
     Diff(diff::Diff),
-    /// Print what is enforced, where and how
     Status(status::Status),
-    /// List every rule with what it counted
     Rules(rules::Rules),
-    /// Refuse an address at once, before the rules
     Deny(deny::Deny),
-    /// Let an address through at once, before the rules
     Allow(allow::Allow),
-    /// List dynamic entries and set elements
     List(list::List),
-    /// Take a dynamic entry or a set element back
     Undo(undo::Undo),
-    /// Change or list a dynamic set
     Set(set::Set),
-    /// Switch between enforcing and only counting
     Mode(mode::Mode),
-    /// Say which rule decides about a packet, and why
     Explain(explain::Explain),
-    /// Remove everything Ringfence has in the kernel, until `on`
     Off(off::Off),
-    /// Enforce again after `off`
     On(on::On),
-    /// Print a completion script for a shell
     Completions(completions::Completions),
-    /// Write the manual pages
     #[command(hide = true)]
     Man(man::Man),
 }

@@ -6,7 +6,9 @@ use ringfence_api::ModeRequest;
 use crate::context::Context;
 use crate::{Exit, Failure, units};
 
-/// Switch between enforcing and only counting. With --for it turns back by itself.
+/// Switch between enforcing and only counting
+///
+/// With --for it turns back by itself.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

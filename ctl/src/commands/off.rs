@@ -5,7 +5,9 @@ use clap::Args;
 use crate::context::Context;
 use crate::{Exit, Failure};
 
-/// Remove everything Ringfence has in the kernel, and nothing else. Stays off over restarts, until `ringctl on`.
+/// Remove everything Ringfence has in the kernel, until `on`
+///
+/// Removes nothing else, and stays off over restarts.
 #[derive(Args, Debug)]
 pub struct Off {}
 

@@ -5,7 +5,9 @@ use clap::Args;
 use crate::context::Context;
 use crate::{Exit, Failure};
 
-/// Enforce the last confirmed generation again after `ringctl off`.
+/// Enforce again after `off`
+///
+/// The last confirmed generation is in force then.
 #[derive(Args, Debug)]
 pub struct On {}
 

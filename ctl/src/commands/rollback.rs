@@ -6,7 +6,7 @@ use ringfence_api::GenerationRequest;
 use crate::context::Context;
 use crate::{Exit, Failure};
 
-/// Go back to an earlier generation.
+/// Go back to an earlier generation
 #[derive(Args, Debug)]
 pub struct Rollback {
     /// Which one, from `ringctl history`; the previous one unless said

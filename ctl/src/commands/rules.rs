@@ -6,7 +6,9 @@ use crate::context::Context;
 use crate::table::{Table, word};
 use crate::{Exit, Failure, units};
 
-/// List every rule, floor line and default in order of judgement, with its place in the policy and what it counted.
+/// List every rule with what it counted
+///
+/// In order of judgement: the floor, every rule with its place in the policy, each chain's default.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -8,7 +8,7 @@ use super::list::elements;
 use crate::context::Context;
 use crate::{Exit, Failure, units};
 
-/// Change or list a dynamic set of the policy.
+/// Change or list a dynamic set
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

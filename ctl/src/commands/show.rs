@@ -6,7 +6,9 @@ use super::Listing;
 use crate::context::Context;
 use crate::{Exit, Failure, units};
 
-/// Print the policy of a generation, as it was applied.
+/// Print the policy of a generation
+///
+/// As it was applied.
 #[derive(Args, Debug)]
 pub struct Show {
     /// A number from `ringctl history`, `running`, `previous` or `pending`

@@ -9,7 +9,9 @@ use crate::context::Context;
 use crate::table::{Table, clean, word, word_style};
 use crate::{Exit, Failure, units};
 
-/// Print what is enforced, on each hook and interface, and how.
+/// Print what is enforced, where and how
+///
+/// Each hook on each interface, what was lost, and what could not be judged as the policy says.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit codes:

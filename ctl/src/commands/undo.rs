@@ -8,7 +8,9 @@ use super::deny::describe;
 use crate::context::Context;
 use crate::{Exit, Failure, target, units};
 
-/// Take dynamic entries back, by id or by what they are about, and elements of dynamic sets by their address.
+/// Take a dynamic entry or a set element back
+///
+/// By id, or by what it is about.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
