@@ -16,6 +16,8 @@ mod lookup;
 mod maps;
 #[path = "network/packet.rs"]
 mod packet;
+#[path = "network/repeat.rs"]
+mod repeat;
 #[path = "network/report.rs"]
 mod report;
 

@@ -13,7 +13,7 @@ use crate::{
     fields::{FAMILY_NONE, Fields},
     floor,
     ro::read,
-    search::{Outcome, Sink, narrow},
+    search::{Narrow, Outcome, Search, Sink, narrow},
 };
 
 /// A dynamic entry (`ringctl deny`) that decides.
@@ -37,8 +37,10 @@ pub trait Host<T: Tables>: Sink {
     fn entry(&self, fields: &Fields) -> Option<Entry>;
     /// Membership of the source (or destination) in the chain's dynamic sets, bit `i` for set `i`.
     fn members(&self, fields: &Fields, source: bool) -> u64;
-    /// Searches a wide chain.
-    fn wide(&mut self, consts: &ChainConsts, tables: &T, fields: &Fields, around: &Surroundings) -> Outcome;
+    /// Memory for a walk's state; `None` (the kernel has none) is taken for unreadable tables.
+    fn search(&mut self) -> Option<&mut Search>;
+    /// Steps until the walk in [`Host::search`] is done.
+    fn walk(&mut self, consts: &ChainConsts, tables: &T) -> Outcome;
 }
 
 /// Who decided, and what.
@@ -81,10 +83,30 @@ pub fn judge<T: Tables, H: Host<T>>(
     if read(&consts.dst_set_count) != 0 && fields.family != FAMILY_NONE {
         around.dst_sets = host.members(fields, false);
     }
-    let outcome = if read(&consts.blocks) == 0 {
-        narrow(consts, tables, fields, &around, host)
+    Judgement { outcome: search(consts, tables, host, fields, &around), entry: 0 }
+}
+
+#[inline(always)]
+fn search<T: Tables, H: Host<T>>(
+    consts: &ChainConsts,
+    tables: &T,
+    host: &mut H,
+    fields: &Fields,
+    around: &Surroundings,
+) -> Outcome {
+    if read(&consts.blocks) == 0 {
+        match narrow(consts, tables, fields, around) {
+            Narrow::Done(outcome) => return outcome,
+            Narrow::Walk(word) => {
+                let Some(search) = host.search() else { return Outcome::TABLES };
+                search.resume(word);
+            }
+        }
     } else {
-        host.wide(consts, tables, fields, &around)
-    };
-    Judgement { outcome, entry: 0 }
+        let Some(search) = host.search() else { return Outcome::TABLES };
+        if search.start(consts, tables, fields, around).is_none() {
+            return Outcome::TABLES;
+        }
+    }
+    host.walk(consts, tables)
 }

@@ -1,8 +1,8 @@
 //! Classes to rules: the iterator over matching rules, lowest position first.
 //!
-//! [`narrow`] serves chains of at most 64 positions with one word a field. For wider ones [`Search::start`] and
-//! [`Search::step`] walk blocks, words and bits; the kernel programs call `step` from `bpf_loop`, whose callback is
-//! verified once, user space from a plain loop ([`wide`]).
+//! [`narrow`] serves chains of at most 64 positions with one word a field, as far as the first match. Wider chains, and
+//! rules that let evaluation go on, are walked by [`Search`]: blocks, words, bits. The kernel programs call
+//! [`Search::step`] from `bpf_loop`, whose callback is verified once; user space from a plain loop.
 
 use ringfence_abi::{
     chain::{BLOCK, ChainConsts, FIELDS, MAX_CONTINUATIONS, Position},
@@ -58,63 +58,52 @@ macro_rules! each_field {
     };
 }
 
-/// How a match of one position is taken.
-struct Tally {
-    last: u32,
-    continued: u32,
+/// The rule behind a position.
+struct Match {
+    line: u32,
+    verdict: u8,
+    flags: u8,
 }
 
-impl Tally {
-    /// `Some` ends the search.
+impl Match {
     #[inline(always)]
-    fn take<T: Tables, S: Sink>(
-        &mut self,
-        consts: &ChainConsts,
-        tables: &T,
-        sink: &mut S,
-        position: u32,
-    ) -> Option<Outcome> {
-        let offset = read(&consts.positions) + position * size_of::<Position>() as u32;
-        let Some(word) = tables.u64(offset) else { return Some(Outcome::TABLES) };
-        let (line, verdict, flags) = (word as u32, (word >> 32) as u8, (word >> 40) as u8);
-        if line == self.last {
-            return None; // another position of the rule that was just taken
-        }
-        if verdict != COUNT && flags & FLAG_AUDIT == 0 {
-            return Some(Outcome { line, verdict: u32::from(verdict) });
-        }
-        if self.continued == MAX_CONTINUATIONS {
-            return Some(Outcome::CONTINUATIONS);
-        }
-        self.last = line;
-        self.continued += 1;
-        sink.continued(line);
-        None
+    fn read<T: Tables>(consts: &ChainConsts, tables: &T, position: u32) -> Option<Self> {
+        let word = tables.u64(read(&consts.positions) + position * size_of::<Position>() as u32)?;
+        Some(Self { line: word as u32, verdict: (word >> 32) as u8, flags: (word >> 40) as u8 })
+    }
+
+    #[inline(always)]
+    fn continues(&self) -> bool {
+        self.verdict == COUNT || self.flags & FLAG_AUDIT != 0
+    }
+
+    #[inline(always)]
+    fn outcome(&self) -> Outcome {
+        Outcome { line: self.line, verdict: u32::from(self.verdict) }
     }
 }
 
-/// Judges in a chain of at most 64 positions.
+/// What a chain of at most 64 positions says at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Narrow {
+    /// It is decided.
+    Done(Outcome),
+    /// The first rule that matches lets evaluation go on: walk these positions ([`Search::resume`]).
+    Walk(u64),
+}
+
+/// Judges in a chain of at most 64 positions, as far as its first match.
 #[inline(always)]
-pub fn narrow<T: Tables, S: Sink>(
-    consts: &ChainConsts,
-    tables: &T,
-    fields: &Fields,
-    around: &Surroundings,
-    sink: &mut S,
-) -> Outcome {
-    let Some(mut word) = narrow_word(consts, tables, fields, around) else { return Outcome::TABLES };
-    let mut tally = Tally { last: 0, continued: 0 };
-    // Each turn takes one of 64 bits; a bound that the verifier sees.
-    for _ in 0..64 {
-        if word == 0 {
-            break;
-        }
-        if let Some(outcome) = tally.take(consts, tables, sink, lowest(word)) {
-            return outcome;
-        }
-        word &= word - 1;
+pub fn narrow<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, around: &Surroundings) -> Narrow {
+    let Some(word) = narrow_word(consts, tables, fields, around) else { return Narrow::Done(Outcome::TABLES) };
+    if word == 0 {
+        return Narrow::Done(Outcome::default(consts));
     }
-    Outcome::default(consts)
+    match Match::read(consts, tables, lowest(word)) {
+        None => Narrow::Done(Outcome::TABLES),
+        Some(first) if first.continues() => Narrow::Walk(word),
+        Some(first) => Narrow::Done(first.outcome()),
+    }
 }
 
 #[inline(always)]
@@ -130,7 +119,7 @@ fn narrow_word<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, aro
     Some(word)
 }
 
-/// The state of a search in a wide chain.
+/// The state of a walk over matching positions.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Search {
@@ -177,13 +166,24 @@ impl Search {
                 self.rows[FIELD] = read(&consts.rows[FIELD]) + class * row_size;
             }
         });
+        self.begin(0);
+        Some(())
+    }
+
+    /// Begins within the only word of a chain of at most 64 positions.
+    #[inline(always)]
+    pub fn resume(&mut self, word: u64) {
+        self.begin(word);
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, word: u64) {
+        self.word = word;
         self.summary = 0;
-        self.word = 0;
         self.next_block = 0;
         self.base = 0;
         self.last = 0;
         self.continued = 0;
-        Some(())
     }
 
     /// Goes on to the next matching position, or finds out that a block or a word has none.
@@ -210,13 +210,18 @@ impl Search {
         }
         let position = self.base + lowest(self.word);
         self.word &= self.word - 1;
-        let mut tally = Tally { last: self.last, continued: self.continued };
-        let taken = tally.take(consts, tables, sink, position);
-        self.last = tally.last;
-        self.continued = tally.continued;
-        match taken {
-            Some(outcome) => Step::Done(outcome),
-            None => Step::More,
+        match Match::read(consts, tables, position) {
+            None => Step::Done(Outcome::TABLES),
+            // Another position of the rule that was just taken.
+            Some(found) if found.line == self.last => Step::More,
+            Some(found) if !found.continues() => Step::Done(found.outcome()),
+            Some(_) if self.continued == MAX_CONTINUATIONS => Step::Done(Outcome::CONTINUATIONS),
+            Some(found) => {
+                self.last = found.line;
+                self.continued += 1;
+                sink.continued(found.line);
+                Step::More
+            }
         }
     }
 
@@ -268,25 +273,6 @@ impl Search {
         });
         self.word = word;
         Some(())
-    }
-}
-
-/// Judges in a chain of any width, in user space.
-pub fn wide<T: Tables, S: Sink>(
-    consts: &ChainConsts,
-    tables: &T,
-    fields: &Fields,
-    around: &Surroundings,
-    sink: &mut S,
-) -> Outcome {
-    let mut search = Search::default();
-    if search.start(consts, tables, fields, around).is_none() {
-        return Outcome::TABLES;
-    }
-    loop {
-        if let Step::Done(outcome) = search.step(consts, tables, sink) {
-            return outcome;
-        }
     }
 }
 

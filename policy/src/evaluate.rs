@@ -9,11 +9,10 @@ use ringfence_abi::{
     verdict::DROP,
 };
 use ringfence_engine::{
-    classify::Surroundings,
     fields::{FAMILY_V4, Fields},
     judge::{Entry, Host, judge},
     parse::{Link, parse},
-    search::{Outcome, Sink, wide},
+    search::{Outcome, Search, Sink, Step},
     slice::{SliceFrame, SliceTables},
 };
 
@@ -68,7 +67,7 @@ pub fn evaluate(chain: &CompiledChain, input: &Input<'_>) -> Decision {
     if let Err(reason) = parse(&frame, link, &mut fields) {
         return Decision { verdict: u32::from(DROP), line: MALFORMED + reason as u32, ..Decision::default() };
     }
-    let mut host = UserSpace { chain, input, continued: Vec::new() };
+    let mut host = UserSpace { chain, input, continued: Vec::new(), search: Search::default() };
     let judgement = judge(&chain.consts, &SliceTables(&chain.arena), &mut host, &fields, input.egress);
     Decision {
         verdict: judgement.outcome.verdict,
@@ -83,6 +82,7 @@ struct UserSpace<'a> {
     chain: &'a CompiledChain,
     input: &'a Input<'a>,
     continued: Vec<u32>,
+    search: Search,
 }
 
 impl Sink for UserSpace<'_> {
@@ -125,13 +125,16 @@ impl Host<SliceTables<'_>> for UserSpace<'_> {
         (0..count as usize).filter(held).map(|i| 1 << i).sum()
     }
 
-    fn wide(
-        &mut self,
-        consts: &ChainConsts,
-        tables: &SliceTables<'_>,
-        fields: &Fields,
-        around: &Surroundings,
-    ) -> Outcome {
-        wide(consts, tables, fields, around, self)
+    fn search(&mut self) -> Option<&mut Search> {
+        Some(&mut self.search)
+    }
+
+    fn walk(&mut self, consts: &ChainConsts, tables: &SliceTables<'_>) -> Outcome {
+        let mut search = self.search;
+        loop {
+            if let Step::Done(outcome) = search.step(consts, tables, self) {
+                return outcome;
+            }
+        }
     }
 }

@@ -1,19 +1,17 @@
 //! What the engine asks of the kernel: maps, helpers, counters.
 
-use core::{ffi::c_void, ptr::null_mut};
+use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_loop;
 use ringfence_abi::{
     chain::{ChainConsts, MAX_POSITIONS, VLAN_ABSENT},
     counter::UNKNOWN,
     explain::Question,
 };
 use ringfence_engine::{
-    classify::Surroundings,
     fields::Fields,
     judge::{Entry, Host, Judgement},
     ro::read,
-    search::{Outcome, Sink, Step, passes},
+    search::{Outcome, Search, Sink, Step, passes},
 };
 
 use crate::{
@@ -21,6 +19,7 @@ use crate::{
     lookup,
     maps::{CELL, EXPLAIN_IN, INTERFACES, consts, explaining, scratch},
     packet::Packet,
+    repeat::repeat,
     report::{self, Tally},
 };
 
@@ -136,20 +135,27 @@ impl Host<Arena> for Kernel {
     }
 
     #[inline(always)]
-    fn wide(&mut self, consts: &ChainConsts, tables: &Arena, fields: &Fields, around: &Surroundings) -> Outcome {
-        let Some(scratch) = scratch() else { return Outcome::TABLES };
+    fn search(&mut self) -> Option<&mut Search> {
         // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
-        let scratch = unsafe { &mut *scratch };
-        scratch.tally = self.tally;
-        // Overwritten by the search; stays if that never ends, which the bound below makes impossible.
-        scratch.outcome = Outcome::TABLES;
-        if scratch.search.start(consts, tables, fields, around).is_none() {
-            return Outcome::TABLES;
+        scratch().map(|scratch| unsafe { &mut (*scratch).search })
+    }
+
+    #[inline(always)]
+    fn walk(&mut self, _: &ChainConsts, _: &Arena) -> Outcome {
+        let Some(scratch) = scratch() else { return Outcome::TABLES };
+        // SAFETY: as above.
+        unsafe {
+            (*scratch).tally = self.tally;
+            // Overwritten by the walk; stays if that never ends, which the bound below makes impossible.
+            (*scratch).outcome = Outcome::TABLES;
         }
-        let callback = if self.egress { step::<true> } else { step::<false> };
-        // SAFETY: the callback ignores its context.
-        unsafe { bpf_loop(STEPS, callback as *mut c_void, null_mut(), 0) };
-        scratch.outcome
+        if self.egress {
+            repeat!(STEPS, step::<true>);
+        } else {
+            repeat!(STEPS, step::<false>);
+        }
+        // SAFETY: as above; the callbacks found the same memory.
+        unsafe { (*scratch).outcome }
     }
 }
 
@@ -159,7 +165,7 @@ const STEPS: u32 = 2 * MAX_POSITIONS as u32;
 unsafe extern "C" fn step<const EGRESS: bool>(_: u32, _: *mut c_void) -> i64 {
     let consts = consts::<EGRESS>();
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), scratch()) else { return 1 };
-    // SAFETY: this CPU's own memory; `wide` waits for the loop.
+    // SAFETY: this CPU's own memory; `walk` waits for the loop.
     let scratch = unsafe { &mut *scratch };
     match scratch.search.step(consts, &arena, &mut Continued { consts, tally: scratch.tally }) {
         Step::More => 0,

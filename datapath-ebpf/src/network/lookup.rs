@@ -2,9 +2,9 @@
 //!
 //! Each length in use is probed, in `bpf_loop`: its callback is verified once, however many lengths there may be.
 
-use core::{arch::asm, ffi::c_void, ptr::null_mut};
+use core::{arch::asm, ffi::c_void};
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_loop};
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use ringfence_abi::{
     chain::{ChainConsts, PORT_ABSENT, PORT_UNKNOWN},
     dynamic::{
@@ -20,6 +20,7 @@ use ringfence_engine::{
 
 use crate::{
     maps::{ELEMENTS, ENTRIES, ENTRY_LENGTHS, SET_LENGTHS, scratch},
+    repeat::repeat,
     report::Tally,
 };
 
@@ -133,8 +134,7 @@ fn probe_kind(probe: &mut EntryProbe, kind: u8, direction: u8, fields: &Fields) 
     let Some(lengths) = ENTRY_LENGTHS.get(u32::from(direction) * 3 + u32::from(kind)) else { return };
     probe.walk.start(lengths, fields.family);
     if !probe.walk.is_empty() {
-        // SAFETY: the callback ignores its context.
-        unsafe { bpf_loop(STEPS, probe_entry as *mut c_void, null_mut(), 0) };
+        repeat!(STEPS, probe_entry);
     }
 }
 
@@ -196,8 +196,7 @@ pub fn members(consts: &ChainConsts, fields: &Fields, source: bool) -> u64 {
         probe.address = address;
         probe.key = ElementKey { set, family: family(fields), ..ElementKey::default() };
         probe.member = 0;
-        // SAFETY: the callback ignores its context.
-        unsafe { bpf_loop(STEPS, probe_member as *mut c_void, null_mut(), 0) };
+        repeat!(STEPS, probe_member);
         mask |= (probe.member & 1) << i;
     }
     mask

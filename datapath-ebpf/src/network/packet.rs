@@ -45,11 +45,18 @@ impl Bytes {
         // SAFETY: copies a register to itself.
         unsafe { asm!("{0} = {0}", inout(reg) offset) };
         // Headers never reach this far; the verifier wants variable offsets below 65,536 (MAX_PACKET_OFF).
-        if offset > 0x7fff || self.data + offset + N > self.end {
+        if offset > 0x7fff {
+            return None;
+        }
+        let mut start = self.data + offset;
+        // Nor may LLVM turn `start + 1 > end` into `start == end`, which tells the verifier nothing.
+        // SAFETY: copies a register to itself.
+        unsafe { asm!("{0} = {0}", inout(reg) start) };
+        if start + N > self.end {
             return None;
         }
         // SAFETY: `N` bytes from here lie within the packet, as just compared; bytes need no alignment.
-        Some(unsafe { &*((self.data + offset) as *const [u8; N]) })
+        Some(unsafe { &*(start as *const [u8; N]) })
     }
 
     #[inline(always)]
