@@ -12,4 +12,6 @@ pub mod ranges;
 pub mod services;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
-pub use document::{Loaded, SetFile, SourceText, load, load_texts, parse_packet_spec};
+pub use document::{
+    Copies, Loaded, SetFile, SourceText, load, load_texts, load_texts_with_copies, load_with_copies, parse_packet_spec,
+};

@@ -22,7 +22,8 @@ mod tree;
 mod values;
 mod yaml_error;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use ringfence_abi::chain::MAX_CHAIN_SETS;
 
@@ -55,17 +56,31 @@ pub struct Loaded {
     pub set_files: Vec<SetFile>,
 }
 
+/// Copies of set files by the files' own paths, to be read in their place.
+pub type Copies = BTreeMap<PathBuf, PathBuf>;
+
 /// Loads a policy file, or all `*.yaml` of a directory in the order of their names.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
+    load_with_copies(path, &Copies::new())
+}
+
+/// [`load`], with copies read in place of the set files they are of: a generation that was kept is loaded again with
+/// the files as they were.
+pub fn load_with_copies(path: &Path, copies: &Copies) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let texts = source::read(path, &mut problems);
     let incomplete = problems.errors() > 0;
-    build(texts, problems, incomplete)
+    build(texts, problems, incomplete, copies)
 }
 
 /// Loads policy texts as if they were the files of a directory, in this order. Relative paths of set files start at
 /// each text's `base`.
 pub fn load_texts(texts: Vec<SourceText>) -> Result<Loaded, Report> {
+    load_texts_with_copies(texts, &Copies::new())
+}
+
+/// [`load_texts`], with copies read in place of the set files they are of.
+pub fn load_texts_with_copies(texts: Vec<SourceText>, copies: &Copies) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let total: usize = texts.iter().map(|source| source.text.len()).sum();
     let refused = if total > MAX_TEXT {
@@ -81,7 +96,7 @@ pub fn load_texts(texts: Vec<SourceText>) -> Result<Loaded, Report> {
         problems.file_error(texts.first().map_or("-", |source| &source.name), message);
         return Err(problems.into_report(&[], &[]));
     }
-    build(texts, problems, false)
+    build(texts, problems, false, copies)
 }
 
 /// Reads a packet from `interface=eth0 proto=tcp from=203.0.113.5 to=192.0.2.1 port=22`: the fields of a packet in
@@ -110,15 +125,20 @@ pub fn parse_packet_spec(spec: &str) -> Result<(TestPacket, bool), Report> {
     if problems.errors() == 0 {
         return Ok((packet.packet, !packet.egress));
     }
-    let source = SourceText { name: "packet".into(), text: spec.to_owned(), base: std::path::PathBuf::new() };
+    let source = SourceText { name: "packet".into(), text: spec.to_owned(), base: PathBuf::new() };
     let lines = Lines::of(spec);
     Err(problems.into_report(&[source], &[lines]))
 }
 
-fn build(sources: Vec<SourceText>, mut problems: Problems, incomplete: bool) -> Result<Loaded, Report> {
+fn build(
+    sources: Vec<SourceText>,
+    mut problems: Problems,
+    incomplete: bool,
+    copies: &Copies,
+) -> Result<Loaded, Report> {
     let lines: Vec<Lines> = sources.iter().map(|source| Lines::of(&source.text)).collect();
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let built = read(&sources, &lines, &names, &mut problems, incomplete);
+    let built = read(&sources, &lines, &names, &mut problems, incomplete, copies);
     let failed = problems.errors() > 0;
     let report = problems.into_report(&sources, &lines);
     match built {
@@ -133,6 +153,7 @@ fn read(
     names: &[String],
     problems: &mut Problems,
     mut incomplete: bool,
+    copies: &Copies,
 ) -> Option<(Policy, Vec<SetFile>)> {
     let mut nodes = 0;
     let mut trees = Vec::new();
@@ -145,7 +166,7 @@ fn read(
     let files: Vec<File<'_, '_>> = trees.iter().map(|(root, base)| File { root, base }).collect();
     let mut deferred = Deferred::default();
     let outline = outline::read(&files, names, &mut deferred, problems);
-    let mut sets = Sets::new(incomplete);
+    let mut sets = Sets::new(incomplete, copies);
     for (entries, base) in &outline.sets {
         sets.declare(entries, base, names, problems);
     }

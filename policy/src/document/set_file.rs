@@ -27,28 +27,47 @@ pub struct SetFile {
     pub set: String,
     /// The file.
     pub path: PathBuf,
+    /// What was read: the file, or the copy that stood in for it.
+    pub read_from: PathBuf,
     /// SHA-256 of its contents, hexadecimal; `None` for an optional file that does not exist.
     pub sha256: Option<String>,
     /// Elements as written, before overlapping ones are merged.
     pub elements: usize,
 }
 
+/// A set file as the policy names it.
+pub(super) struct Named<'a> {
+    /// Name of the set.
+    pub set: &'a str,
+    /// The file.
+    pub path: &'a Path,
+    /// What is read in its place.
+    pub copy: Option<&'a Path>,
+}
+
 /// Reads a set file of at most `room` elements. `span` is where the policy names it.
 pub(super) fn read(
-    set: &str,
-    path: &Path,
+    named: &Named<'_>,
     optional: bool,
     room: usize,
     span: Span,
     problems: &mut Problems,
 ) -> Option<(AddressRanges, SetFile)> {
+    let Named { set, path, copy } = *named;
     let name = path.display().to_string();
-    if optional && !path.exists() {
+    let read_from = copy.unwrap_or(path);
+    if optional && !read_from.exists() {
         problems.warning(span, format!("the optional set file {} does not exist: the set is empty", quote(&name)));
-        let file = SetFile { set: set.to_owned(), path: path.to_owned(), sha256: None, elements: 0 };
+        let file = SetFile {
+            set: set.to_owned(),
+            path: path.to_owned(),
+            read_from: read_from.to_owned(),
+            sha256: None,
+            elements: 0,
+        };
         return Some((AddressRanges::default(), file));
     }
-    let file = match source::open(path) {
+    let file = match source::open(read_from) {
         Ok(file) => file,
         Err(reason) => {
             let complaint = Complaint::new(format!("set file {}: {reason}", quote(&name)));
@@ -90,7 +109,16 @@ pub(super) fn read(
     reader.ranges.v4.shrink_to_fit();
     reader.ranges.v6.shrink_to_fit();
     let sha256 = Some(hex(&reader.hash.finalize()));
-    Some((reader.ranges, SetFile { set: set.to_owned(), path: path.to_owned(), sha256, elements: reader.elements }))
+    Some((
+        reader.ranges,
+        SetFile {
+            set: set.to_owned(),
+            path: path.to_owned(),
+            read_from: read_from.to_owned(),
+            sha256,
+            elements: reader.elements,
+        },
+    ))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -165,5 +193,26 @@ impl Reader {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::{Copies, SourceText, load_texts_with_copies};
+
+    #[test]
+    fn a_copy_is_read_in_place_of_a_file_that_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("kept-copy");
+        fs::write(&copy, "192.0.2.0/24\n198.51.100.7\n").unwrap();
+        let text = "ringfence: 1\nsets:\n  bad: {file: bad.txt}\nnetwork:\n  ingress:\n    default: accept\n    rules:\n      - drop: {from: $bad}\n";
+        let texts = || vec![SourceText { name: "p.yaml".into(), text: text.into(), base: directory.path().to_owned() }];
+        assert!(load_texts_with_copies(texts(), &Copies::new()).is_err());
+        let named = directory.path().join("bad.txt");
+        let loaded = load_texts_with_copies(texts(), &Copies::from([(named.clone(), copy.clone())])).unwrap();
+        let file = &loaded.set_files[0];
+        assert_eq!((&file.path, &file.read_from, file.elements), (&named, &copy, 2));
     }
 }

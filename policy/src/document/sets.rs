@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Copies;
 use super::problems::{Complaint, Problems, quote};
 use super::set_file::{self, SetFile};
 use super::source::Span;
@@ -70,11 +71,12 @@ pub(super) struct Sets<'n, 't> {
     elements: usize,
     // Some file of the policy could not be read: a name that is missing may have been in it.
     incomplete: bool,
+    copies: &'n Copies,
 }
 
 impl<'n, 't> Sets<'n, 't> {
-    pub fn new(incomplete: bool) -> Self {
-        Self { slots: BTreeMap::new(), dynamic: Vec::new(), files: Vec::new(), elements: 0, incomplete }
+    pub fn new(incomplete: bool, copies: &'n Copies) -> Self {
+        Self { slots: BTreeMap::new(), dynamic: Vec::new(), files: Vec::new(), elements: 0, incomplete, copies }
     }
 
     /// Takes one file's `sets:`.
@@ -257,7 +259,8 @@ impl<'n, 't> Sets<'n, 't> {
         };
         let path: PathBuf = base.join(path);
         let room = MAX_ELEMENTS.saturating_sub(self.elements);
-        let Some((ranges, file)) = set_file::read(name, &path, optional, room, span, problems) else {
+        let named = set_file::Named { set: name, path: &path, copy: self.copies.get(&path).map(PathBuf::as_path) };
+        let Some((ranges, file)) = set_file::read(&named, optional, room, span, problems) else {
             return SetValue::Bad;
         };
         self.elements += file.elements;
