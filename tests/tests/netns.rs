@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use ringfence_tests::netns::{Frame, Host, Tap, Transport};
+use ringfence_tests::{
+    foreign::Foreign,
+    netns::{Frame, Host, Tap, Transport},
+};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const LEFT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -91,5 +94,13 @@ fn a_host_is_gone_with_its_last_user_and_never_the_machines_own() -> Result<()> 
     host.run(|| std::fs::create_dir("/sys/fs/bpf/ours"))??;
     assert!(!std::path::Path::new("/sys/fs/bpf/ours").exists());
     assert!(host.run(|| std::path::Path::new("/sys/fs/bpf/ours").exists())?);
+    Ok(())
+}
+
+#[test]
+fn foreign_programs_are_attached_and_found() -> Result<()> {
+    let (left, _right) = pair()?;
+    let xdp = Foreign::xdp(&left, "eth0")?;
+    assert_eq!(left.xdp_program("eth0")?, Some(xdp.id()?));
     Ok(())
 }

@@ -165,12 +165,20 @@ impl Daemon {
 
     /// Runs `ringctl` with these arguments against the daemon.
     pub fn ctl<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Reply> {
-        self.reply(Command::new(binary("ringctl")).arg("--socket").arg(self.path("socket")).args(arguments))
+        self.reply(self.ctl_command().args(arguments))
+    }
+
+    /// `ringctl` for this daemon, without arguments of its own.
+    #[must_use]
+    pub fn ctl_command(&self) -> Command {
+        let mut command = Command::new(binary("ringctl"));
+        command.arg("--socket").arg(self.path("socket")).env_remove("SSH_CONNECTION");
+        command
     }
 
     /// Runs a command on the daemon's host to its end.
     pub fn reply(&self, command: &mut Command) -> Result<Reply> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("SSH_CONNECTION");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = self.host.spawn(command)?.wait_with_output()?;
         Ok(Reply {
             code: output.status.code().with_context(|| format!("{command:?} was killed: {}", output.status))?,
@@ -190,6 +198,21 @@ impl Daemon {
         let file = self.write("policy.yaml", policy)?;
         self.ctl([Path::new("apply"), &file])?.done()?;
         Ok(())
+    }
+
+    /// Waits until a line has counted this many packets more than in `before`.
+    pub fn counted(&self, before: &Counters, chain: &str, name: &str, packets: u64) -> Result<()> {
+        let expected = before.packets(chain, name)? + packets;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = self.counters()?;
+            let found = now.packets(chain, name)?;
+            if found == expected {
+                return Ok(());
+            }
+            ensure!(found < expected && Instant::now() < end, "{chain} {name} is {found}, not {expected}: {now:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// All counters, by `ringctl rules --json`.

@@ -81,7 +81,7 @@ impl Host {
     }
 
     /// Runs one rtnetlink conversation inside the host.
-    fn netlink<T: Send, E: Send>(&self, talk: impl AsyncFnOnce(Handle) -> Result<T, E> + Send) -> Result<T>
+    pub(crate) fn netlink<T: Send, E: Send>(&self, talk: impl AsyncFnOnce(Handle) -> Result<T, E> + Send) -> Result<T>
     where
         anyhow::Error: From<E>,
     {

@@ -74,6 +74,11 @@ impl Wire {
         self.sender.send(&frame.bytes(self.source, self.destination)?)
     }
 
+    /// Marks the frames sent from now on.
+    pub fn mark(&self, mark: u32) -> Result<()> {
+        self.sender.mark(mark)
+    }
+
     /// Sends bytes that begin at the Ethernet header.
     pub fn send_bytes(&self, frame: &[u8]) -> Result<()> {
         self.sender.send(frame)

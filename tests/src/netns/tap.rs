@@ -42,6 +42,11 @@ impl Tap {
         Ok(Self { socket })
     }
 
+    /// Marks the frames sent from now on (`skb->mark`, as `SO_MARK` does).
+    pub fn mark(&self, mark: u32) -> Result<()> {
+        setsockopt(&self.socket, sockopt::Mark, &mark).context("cannot mark a socket")
+    }
+
     /// Sends one frame.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).context("cannot send a frame")?;

@@ -1,0 +1,172 @@
+//! Real sockets between the hosts of a site.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, socket,
+};
+
+use crate::netns::Host;
+
+/// How long an answer may take that is expected: emulated machines are slow.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for an answer that must not come.
+pub const SILENCE: Duration = Duration::from_millis(300);
+
+/// A server that answers what it is sent, on one address and port of both TCP and UDP, until it is dropped.
+#[derive(Debug)]
+pub struct Echo {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Echo {
+    /// Starts to answer on the host.
+    pub fn start(host: &Host, address: IpAddr, port: u16) -> Result<Self> {
+        let address = SocketAddr::new(address, port);
+        let (tcp, udp) =
+            host.run(|| Ok::<_, io::Error>((TcpListener::bind(address)?, UdpSocket::bind(address)?)))??;
+        tcp.set_nonblocking(true)?;
+        udp.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tcp_stop, udp_stop) = (Arc::clone(&stop), Arc::clone(&stop));
+        let threads = vec![
+            thread::spawn(move || answer_tcp(&tcp, &tcp_stop)),
+            thread::spawn(move || answer_udp(&udp, &udp_stop)),
+        ];
+        Ok(Self { address, stop, threads })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that failed has left its client without an answer: the test has seen that.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer_tcp(listener: &TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                stream.set_nonblocking(false)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                let mut bytes = [0; 64];
+                // A client that resets its connection is its own business.
+                if let Ok(length) = stream.read(&mut bytes) {
+                    let _ = stream.write_all(&bytes[..length]);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn answer_udp(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
+    let mut bytes = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        match socket.recv_from(&mut bytes) {
+            Ok((length, from)) => drop(socket.send_to(&bytes[..length], from)?),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Host {
+    /// Whether a TCP connection to an [`Echo`] can be made and is answered, within `patience`.
+    pub fn tcp_answers(&self, from: IpAddr, to: SocketAddr, patience: Duration) -> Result<bool> {
+        let connect = || -> Result<bool> {
+            let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            if socket.connect_timeout(&to.into(), patience).is_err() {
+                return Ok(false);
+            }
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(patience))?;
+            stream.write_all(b"ping")?;
+            let mut answer = [0; 4];
+            Ok(stream.read_exact(&mut answer).is_ok() && &answer == b"ping")
+        };
+        self.run(connect)?
+    }
+
+    /// Whether a UDP packet to an [`Echo`] is answered within `patience`.
+    pub fn udp_answers(&self, from: IpAddr, to: SocketAddr, patience: Duration) -> Result<bool> {
+        let ask = || -> Result<bool> {
+            let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
+            socket.set_read_timeout(Some(patience))?;
+            socket.connect(to)?;
+            socket.send(b"ping")?;
+            let mut answer = [0; 4];
+            Ok(socket.recv(&mut answer).is_ok() && &answer == b"ping")
+        };
+        self.run(ask)?
+    }
+
+    /// Whether an ICMP echo request (what `ping` sends) is answered within `patience`.
+    pub fn ping_answers(&self, to: IpAddr, patience: Duration) -> Result<bool> {
+        let (family, protocol, request, reply) = match to {
+            IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),
+            IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129),
+        };
+        let ask = || -> Result<bool> {
+            let socket = socket(family, SockType::Raw, SockFlag::SOCK_NONBLOCK, protocol)?;
+            let mut message = vec![request, 0, 0, 0, 0x52, 0x46, 0, 1];
+            // The kernel fills in the checksum of ICMPv6 only.
+            if to.is_ipv4() {
+                let sum = !(u16::from(request) * 256 + 0x5246 + 1);
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+            }
+            sendto(socket.as_raw_fd(), &message, &SockaddrStorage::from(SocketAddr::new(to, 0)), MsgFlags::empty())?;
+            let end = Instant::now() + patience;
+            let mut bytes = [0; 256];
+            while Instant::now() < end {
+                if let Ok(length) = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+                    // A raw IPv4 socket sees the IP header too, which has no options here.
+                    let body = &bytes[if to.is_ipv4() { 20 } else { 0 }..length];
+                    if body.first() == Some(&reply) && body.get(4..8) == Some(&message[4..8]) {
+                        return Ok(true);
+                    }
+                } else {
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+            Ok(false)
+        };
+        self.run(ask)?
+    }
+
+    /// Fails unless an [`Echo`] at `to` is reached over TCP and UDP exactly as `expected`.
+    pub fn reaches(&self, from: IpAddr, to: SocketAddr, expected: bool) -> Result<()> {
+        let patience = if expected { PATIENCE } else { SILENCE };
+        let tcp = self.tcp_answers(from, to, patience)?;
+        let udp = self.udp_answers(from, to, patience).context("cannot ask over UDP")?;
+        ensure!((tcp, udp) == (expected, expected), "{from} to {to}: TCP {tcp}, UDP {udp}, expected {expected}");
+        Ok(())
+    }
+}
