@@ -15,6 +15,11 @@ use ringfence_tests::{
 /// How long counters and frames may take to arrive: they are counted in the receiving side's softirq.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The policy that each case's own replaces.
+const OPEN: &str = "ringfence: 1
+network: {interfaces: [eth0], ingress: {default: accept}, egress: {default: accept}}
+";
+
 /// A condition and the packets that it is tried on.
 struct Case {
     /// Further conditions that the field needs.
@@ -78,7 +83,7 @@ struct Bench {
 impl Bench {
     fn new(direction: Direction) -> Result<Self> {
         let site = Site::new()?;
-        let daemon = Daemon::start(&site.server, "ringfence: 1\nnetwork:\n  interfaces: [eth0]\n")?;
+        let daemon = Daemon::start(&site.server, OPEN)?;
         let receiver = match direction {
             Direction::ToServer => Tap::new(&site.server, "eth0")?,
             Direction::FromServer => Tap::new(&site.client, "eth0")?,

@@ -233,7 +233,8 @@ fn linker_version() -> Option<String> {
 
 /// Whether this is a Debian whose package lists have the package.
 fn apt_offers(package: &str) -> bool {
-    output(Command::new("apt-cache").args(["show", "--no-all-versions", package])).is_ok_and(|text| !text.is_empty())
+    let show = || output(Command::new("apt-cache").args(["show", "--no-all-versions", package]));
+    setup::update().is_ok() && show().is_ok_and(|text| !text.is_empty())
 }
 
 /// cargo as it is outside `cargo run`: what that exports, and profiles set for other builds, would change the bytes.

@@ -1,6 +1,7 @@
 //! Everything a contributor runs: `cargo xtask COMMAND`. Each command does its own set-up and prints what it installs.
 
 mod bpf;
+mod demo;
 mod fuzz;
 mod setup;
 mod shell;
@@ -14,6 +15,8 @@ use clap::Parser;
 enum Command {
     /// Rebuild the committed BPF objects from their sources
     Bpf(bpf::Args),
+    /// Show Ringfence at work on real packets, in two network namespaces
+    Demo,
     /// Run every check there is; fails if one fails
     Test(test::Args),
     /// Run tests on Debian's kernels, in virtual machines
@@ -23,6 +26,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Bpf(args) => bpf::run(&args),
+        Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
     }

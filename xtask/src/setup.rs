@@ -1,6 +1,9 @@
 //! Installs what a command needs and says so. On a machine that has it all, nothing is printed.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
 use anyhow::{Result, ensure};
 
@@ -14,10 +17,20 @@ pub fn apt(packages: &[&str]) -> Result<()> {
     }
     ensure!(is_root(), "needs root to install: apt-get install {}", missing.join(" "));
     println!("installing from Debian: {}", missing.join(" "));
-    shell::run(&mut apt_get(&["-qq", "update"]))?;
+    update()?;
     let mut arguments = vec!["-qq", "install", "--yes", "--no-install-recommends"];
     arguments.extend(&missing);
     shell::run(&mut apt_get(&arguments))
+}
+
+/// Fetches Debian's package lists, once a run: a fresh machine has none, and old ones name packages that are gone.
+pub fn update() -> Result<()> {
+    static DONE: OnceLock<()> = OnceLock::new();
+    if DONE.get().is_none() {
+        shell::run(&mut apt_get(&["-qq", "update"]))?;
+        DONE.get_or_init(|| ());
+    }
+    Ok(())
 }
 
 /// Installs a program from crates.io, with further arguments to `cargo install`, unless there is one already.

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, in one command, on a fresh machine.
 
 use std::{
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -23,16 +24,36 @@ pub struct Args {
 enum Part {
     /// Formatting, lints, documentation
     Style,
+    /// The committed BPF objects are what their sources give
+    Bpf,
     /// Tests that need no privileges
     Unit,
     /// Tests with real packets in network namespaces, and the differential tests
     Netns,
-    /// The committed BPF objects are what their sources give
-    Bpf,
     /// The same packets on Debian's kernels, in virtual machines
     Vm,
     /// Each fuzz target for a minute
     Fuzz,
+}
+
+/// What the parts share.
+#[derive(Default)]
+pub struct Checks {
+    /// The tests so far.
+    pub tally: Tally,
+    /// BPF objects to test in place of the committed ones, where those could not be compared with a rebuild.
+    objects: Option<PathBuf>,
+}
+
+impl Checks {
+    /// Cargo for what is tested.
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = shell::static_cargo(arguments);
+        if let Some(objects) = &self.objects {
+            command.env("RINGFENCE_BPF_DIR", objects);
+        }
+        command
+    }
 }
 
 /// How many tests ran, summed over cargo test's result lines.
@@ -45,20 +66,20 @@ pub struct Tally {
 /// Runs the parts in order, also after one failed, and fails if any did.
 pub fn run(args: &Args) -> Result<()> {
     ensure!(setup::is_root(), "the tests make network namespaces and load BPF programs: run them as root");
-    let mut tally = Tally::default();
+    let mut checks = Checks::default();
     let mut summary = Vec::new();
     for &part in Part::value_variants() {
         if args.only.is_empty() || args.only.contains(&part) {
             let begin = Instant::now();
             println!("\n==== {}", part.name());
-            let result = part.run(&mut tally);
+            let result = part.run(&mut checks);
             if let Err(error) = &result {
                 println!("{} failed: {error:#}", part.name());
             }
             summary.push((part.name(), result, begin.elapsed()));
         }
     }
-    report(&summary, &tally)
+    report(&summary, &checks.tally)
 }
 
 fn report(summary: &[(String, Result<()>, Duration)], tally: &Tally) -> Result<()> {
@@ -79,13 +100,16 @@ impl Part {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    fn run(self, tally: &mut Tally) -> Result<()> {
+    fn run(self, checks: &mut Checks) -> Result<()> {
         match self {
             Self::Style => style(),
-            Self::Unit => tests(&["--workspace", "--exclude", "ringfence-tests"], tally),
-            Self::Netns => tests(&["--package", "ringfence-tests"], tally),
-            Self::Bpf => bpf::run(&bpf::Args { check: true }),
-            Self::Vm => vm::run_all(tally),
+            Self::Bpf => {
+                checks.objects = bpf::check()?;
+                Ok(())
+            }
+            Self::Unit => tests(&["--workspace", "--exclude", "ringfence-tests"], checks),
+            Self::Netns => tests(&["--package", "ringfence-tests"], checks),
+            Self::Vm => vm::run_all(checks),
             Self::Fuzz => fuzz::run(),
         }
     }
@@ -107,9 +131,9 @@ fn style() -> Result<()> {
 }
 
 /// `cargo test`, all of it even after a failure, so that one run shows everything that is wrong.
-fn tests(selection: &[&str], tally: &mut Tally) -> Result<()> {
-    let mut command: Command = shell::static_cargo(&["test", "--locked", "--no-fail-fast"]);
-    shell::run_lines(command.args(selection), |line| tally.add(line))
+fn tests(selection: &[&str], checks: &mut Checks) -> Result<()> {
+    let mut command = checks.cargo(&["test", "--locked", "--no-fail-fast"]);
+    shell::run_lines(command.args(selection), |line| checks.tally.add(line))
 }
 
 impl Tally {

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, RawFd},
 };
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan,
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
     packet_route::link::{InfoData, InfoVeth},
 };
 
@@ -56,6 +56,16 @@ impl Host {
         let (index, address) = (self.index(name)?, address.into());
         self.netlink(async |handle| handle.address().add(index, address, prefix).execute().await)
             .with_context(|| format!("cannot add {address} to {name}"))
+    }
+
+    /// Sends what has no better route to this gateway.
+    pub fn default_route(&self, gateway: IpAddr) -> Result<()> {
+        let route = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+        };
+        self.netlink(async |handle| handle.route().add(route).execute().await)
+            .with_context(|| format!("cannot add a route by {gateway}"))
     }
 
     /// Adds a permanent neighbour: no ARP or neighbour discovery is needed to reach it.
