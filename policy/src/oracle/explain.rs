@@ -111,7 +111,7 @@ fn outside(name: &str, rule: &Rule, context: &Context, fields: &Fields) -> Strin
         },
         "icmp" => match fields.icmp {
             Field::Value(icmp) => format!("type {} code {} is outside", icmp.kind, icmp.code),
-            Field::Absent | Field::Unknown => String::new(),
+            Field::Absent | Field::Unknown => format!("no message of protocol {} is wanted", shown(fields.proto)),
         },
         _ => format!("the packet is {} fragment", if fields.fragment == Field::Value(true) { "a" } else { "no" }),
     }

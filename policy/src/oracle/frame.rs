@@ -270,7 +270,7 @@ mod tests {
             interface: "eth0".into(),
             loopback: false,
             l3: false,
-            gso: false,
+            segment: 0,
             tag: None,
             mark: None,
         };

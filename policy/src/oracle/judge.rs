@@ -132,8 +132,11 @@ pub fn judge(
     Decision { verdict: chain.default, line: LineRef::Default, continued, unknown }
 }
 
-/// Whether a line of the floor lets a packet pass. No line speaks of fragments.
+/// Whether a line of the floor lets a packet pass. No line that looks at headers speaks of fragments.
 fn floor_accepts(line: usize, context: &Context, fields: &Fields) -> bool {
+    if counter::FLOOR_NAMES[line] == "loopback" {
+        return context.loopback;
+    }
     if fields.fragment == Field::Value(true) {
         return false;
     }
@@ -158,7 +161,6 @@ fn floor_accepts(line: usize, context: &Context, fields: &Fields) -> bool {
         "dhcp-client" if context.ingress => udp && (v4 && ports(67, 68) || v6 && ports(547, 546)),
         "dhcp-client" => udp && (v4 && ports(68, 67) || v6 && ports(546, 547)),
         "path-mtu" => icmp4 == Some((3, 4)) || matches!(icmp6, Some((2, _))),
-        "loopback" => context.loopback,
         _ => false,
     }
 }

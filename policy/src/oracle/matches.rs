@@ -51,6 +51,15 @@ pub(super) fn check(rule: &Rule, context: &Context, fields: &Fields, members: &M
         field("flags", fields.flags, refuses, |flags| accepted.0[usize::from(flags / 64)] & (1 << (flags % 64)) != 0)?;
     }
     if let Some(accepted) = &reads.icmp {
+        // A rule that names messages of one protocol only says nothing of the other's, unreadable ones included.
+        let nothing = match fields.proto {
+            Field::Value(1) => accepted.v4.is_empty(),
+            Field::Value(58) => accepted.v6.is_empty(),
+            _ => false,
+        };
+        if nothing {
+            return Err(Mismatch { field: "icmp", why: Why::Outside });
+        }
         field("icmp", fields.icmp, refuses, |Icmp { v6, kind, code }| {
             let table = if v6 { &accepted.v6 } else { &accepted.v4 };
             within(table, u32::from(kind) * 256 + u32::from(code))

@@ -47,8 +47,8 @@ pub struct Context {
     pub loopback: bool,
     /// The device has no Ethernet header: frames begin at the IP header.
     pub l3: bool,
-    /// The packet is to be segmented later; only at TC.
-    pub gso: bool,
+    /// Payload bytes of each of the segments that the packet will still be cut into; 0: none. Only at TC.
+    pub segment: u16,
     /// Tag control information of a VLAN tag held in the skb instead of the frame; only at TC.
     pub tag: Option<u16>,
     /// `skb->mark`; absent at XDP whatever is said here.

@@ -150,9 +150,10 @@ pub fn parse(frame: &[u8], context: &Context) -> Parsed {
     let mut rest = frame;
     let (ethertype, first_tag) = if context.l3 { (ethertype_of_version(frame)?, None) } else { read_link(&mut rest)? };
     fields.vlan = Field::or_absent(context.tag.filter(|_| at_tc).or(first_tag).map(|tci| tci & 0xfff));
+    let segment = if at_tc { context.segment } else { 0 };
     match ethertype {
-        0x0800 => read_ipv4(rest, at_tc && context.gso, &mut fields)?,
-        0x86dd => read_ipv6(rest, at_tc && context.gso, &mut fields)?,
+        0x0800 => read_ipv4(rest, segment, &mut fields)?,
+        0x86dd => read_ipv6(rest, segment, &mut fields)?,
         other => fields.arp = other == 0x0806,
     }
     Ok(fields)
@@ -182,7 +183,7 @@ fn read_link(rest: &mut &[u8]) -> Result<(u16, Option<u16>), Malformed> {
     Ok((ethertype, tags.first().copied()))
 }
 
-fn read_ipv4(packet: &[u8], gso: bool, fields: &mut Fields) -> Result<(), Malformed> {
+fn read_ipv4(packet: &[u8], segment: u16, fields: &mut Fields) -> Result<(), Malformed> {
     let fixed = packet.get(..20).ok_or(Malformed::TruncatedNetwork)?;
     let header_length = usize::from(fixed[0] & 0xf) * 4;
     if fixed[0] >> 4 != 4 || header_length < 20 {
@@ -192,7 +193,7 @@ fn read_ipv4(packet: &[u8], gso: bool, fields: &mut Fields) -> Result<(), Malfor
         return Err(Malformed::TruncatedNetwork);
     }
     let total_length = match usize::from(be16(&fixed[2..])) {
-        0 if gso => packet.len(),
+        0 if segment != 0 => packet.len(),
         said => said,
     };
     if total_length < header_length || total_length > packet.len() {
@@ -212,16 +213,18 @@ fn read_ipv4(packet: &[u8], gso: bool, fields: &mut Fields) -> Result<(), Malfor
         details_unknown(fields);
         return Ok(());
     }
-    read_transport(fixed[9], &packet[header_length..total_length], fields)
+    let headers = header_length + read_transport(fixed[9], &packet[header_length..total_length], fields)?;
+    segment_length(headers, segment, fields);
+    Ok(())
 }
 
-fn read_ipv6(packet: &[u8], gso: bool, fields: &mut Fields) -> Result<(), Malformed> {
+fn read_ipv6(packet: &[u8], segment: u16, fields: &mut Fields) -> Result<(), Malformed> {
     let fixed = packet.get(..40).ok_or(Malformed::TruncatedNetwork)?;
     if fixed[0] >> 4 != 6 {
         return Err(Malformed::BadNetwork);
     }
     let total_length = match usize::from(be16(&fixed[4..])) {
-        0 if gso => packet.len(),
+        0 if segment != 0 => packet.len(),
         said => 40 + said,
     };
     if total_length > packet.len() {
@@ -267,7 +270,9 @@ fn read_ipv6(packet: &[u8], gso: bool, fields: &mut Fields) -> Result<(), Malfor
         return Ok(());
     }
     fields.proto = Field::Value(next);
-    read_transport(next, rest, fields)
+    let headers = total_length - rest.len() + read_transport(next, rest, fields)?;
+    segment_length(headers, segment, fields);
+    Ok(())
 }
 
 /// Hop-by-hop, routing, destination options, mobility, HIP, shim6, and the fragment header. AH and ESP are protocols.
@@ -298,23 +303,17 @@ fn has_ports(proto: u8) -> bool {
     matches!(proto, 6 | 17 | 33 | 132 | 136)
 }
 
-fn read_transport(proto: u8, payload: &[u8], fields: &mut Fields) -> Result<(), Malformed> {
+/// Returns the length of the transport header, 0 where it has none that is read.
+fn read_transport(proto: u8, payload: &[u8], fields: &mut Fields) -> Result<usize, Malformed> {
     let needed = match proto {
         6 => 20,
         17 | 136 => 8,
         33 | 132 => 12,
         1 | 58 => 4,
-        _ => return Ok(()),
+        _ => return Ok(0),
     };
     if payload.len() < needed {
         return Err(Malformed::TruncatedTransport);
-    }
-    if proto == 6 {
-        let data_offset = usize::from(payload[12] >> 4);
-        if data_offset < 5 || data_offset * 4 > payload.len() {
-            return Err(Malformed::TruncatedTransport);
-        }
-        fields.flags = Field::Value(payload[13]);
     }
     if has_ports(proto) {
         fields.source_port = Field::Value(be16(payload));
@@ -322,7 +321,26 @@ fn read_transport(proto: u8, payload: &[u8], fields: &mut Fields) -> Result<(), 
     } else {
         fields.icmp = Field::Value(Icmp { v6: proto == 58, kind: payload[0], code: payload[1] });
     }
-    Ok(())
+    if proto != 6 {
+        return Ok(needed);
+    }
+    let header_length = usize::from(payload[12] >> 4) * 4;
+    if header_length < 20 || header_length > payload.len() {
+        return Err(Malformed::TruncatedTransport);
+    }
+    fields.flags = Field::Value(payload[13]);
+    Ok(header_length)
+}
+
+/// The length that rules read is that of the packets on the wire: TCP and UDP packets that are still to be cut into
+/// segments have that of a full segment.
+fn segment_length(headers: usize, segment: u16, fields: &mut Fields) {
+    if segment == 0 || !matches!(fields.proto, Field::Value(6 | 17)) {
+        return;
+    }
+    if let Field::Value(length) = &mut fields.length {
+        *length = usize::from(*length).min(headers + usize::from(segment)) as u16;
+    }
 }
 
 /// Cuts `count` bytes off the front, or says that the frame is too short for them.

@@ -56,7 +56,7 @@ pub fn context(policy: &Policy, packet: &TestPacket, ingress: bool) -> Context {
         loopback: interface == "lo",
         interface,
         l3: false,
-        gso: false,
+        segment: 0,
         tag: None,
         mark: (hook == Hook::Tc).then(|| packet.mark.unwrap_or(0)),
     }

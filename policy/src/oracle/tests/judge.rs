@@ -214,7 +214,12 @@ fn icmp_types_are_of_their_protocol() {
     assert_eq!(refusal_and_permission(&both, &message(false, 9, 0)), (false, false));
     assert_eq!(refusal_and_permission(&echo(vec![(0, 65_535)], vec![]), &message(true, 8, 0)), (false, false));
     assert_eq!(refusal_and_permission(&both, &syn()), (false, false), "TCP has no type");
-    assert_eq!(refusal_and_permission(&both, &Fields { icmp: Field::Unknown, ..syn() }), (true, false));
+    let later = |proto| Fields { proto, icmp: Field::Unknown, ..syn() };
+    assert_eq!(refusal_and_permission(&both, &later(Field::Value(1))), (true, false));
+    let only4 = echo(vec![(8 * 256, 8 * 256)], vec![]);
+    assert_eq!(refusal_and_permission(&only4, &later(Field::Value(1))), (true, false));
+    assert_eq!(refusal_and_permission(&only4, &later(Field::Value(58))), (false, false), "it cannot be ICMPv4");
+    assert_eq!(refusal_and_permission(&only4, &later(Field::Unknown)), (true, false));
 }
 
 #[test]
@@ -362,6 +367,8 @@ fn the_floor_lets_icmp_of_the_link_and_of_path_mtu_pass() {
     assert_eq!((line(&crossed(true, Family::V4)), line(&crossed(false, Family::V6))), (None, None));
     let fragment = Fields { fragment: Field::Value(true), ..icmp(true, 135, 0, 255) };
     assert_eq!(line(&fragment), None, "only whole packets");
+    let lo = Context { loopback: true, ..context() };
+    assert_eq!(floor_line(&lo, &fragment), Some(6), "on the loopback device fragments pass too");
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn context() -> Context {
         interface: "eth0".to_owned(),
         loopback: false,
         l3: false,
-        gso: false,
+        segment: 0,
         tag: None,
         mark: Some(0),
     }

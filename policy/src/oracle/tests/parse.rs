@@ -321,7 +321,7 @@ fn lengths_of_zero_in_packets_to_be_segmented() {
     big4[2..4].fill(0);
     let mut big6 = v6(6, &TCP);
     big6[4..6].fill(0);
-    let gso = Context { l3: true, gso: true, ..context() };
+    let gso = Context { l3: true, segment: 60_000, ..context() };
     assert_eq!(parse(&big4, &gso).unwrap().length, Field::Value(40));
     assert_eq!(parse(&big6, &gso).unwrap().length, Field::Value(60));
     assert_eq!(raw(&big4), Err(Malformed::BadNetwork));
@@ -329,9 +329,26 @@ fn lengths_of_zero_in_packets_to_be_segmented() {
     let at_xdp = Context { hook: Hook::Xdp, ..gso.clone() };
     assert_eq!(parse(&big4, &at_xdp), Err(Malformed::BadNetwork));
     big4.resize(70_000, 0);
-    assert_eq!(parse(&big4, &gso).unwrap().length, Field::Value(65_535), "longer ones count as 65,535");
+    assert_eq!(parse(&big4, &gso).unwrap().length, Field::Value(60_040));
+    let longest = Context { segment: 65_535, ..gso.clone() };
+    assert_eq!(parse(&big4, &longest).unwrap().length, Field::Value(65_535), "longer ones count as 65,535");
     big6.truncate(50);
     assert_eq!(parse(&big6, &gso), Err(Malformed::TruncatedTransport));
+}
+
+#[test]
+fn packets_to_be_segmented_have_the_length_of_a_segment() {
+    let length = |packet: &[u8], segment| parse(packet, &Context { l3: true, segment, ..context() }).unwrap().length;
+    let data = [7; 100];
+    let tcp = [&TCP[..12], &[0x60], &TCP[13..], &data].concat();
+    assert_eq!(length(&v4(6, 0, &[1; 8], &tcp), 30), Field::Value(20 + 8 + 24 + 30));
+    assert_eq!(length(&v4(6, 0, &[1; 8], &tcp), 1000), Field::Value(20 + 8 + 120), "no more than there is");
+    let options = [&[17, 0, 0, 0, 0, 0, 0, 0], &UDP[..], &data].concat();
+    assert_eq!(length(&v6(60, &options), 30), Field::Value(40 + 8 + 8 + 30));
+    assert_eq!(length(&v4(132, 0, &[], &tcp), 30), Field::Value(140), "SCTP is not cut this way");
+    let at_xdp = Context { hook: Hook::Xdp, segment: 30, ..context() };
+    let framed = ethernet(&[&[8, 0], &v4(6, 0, &[], &tcp)]);
+    assert_eq!(parse(&framed, &at_xdp).unwrap().length, Field::Value(140));
 }
 
 #[test]
