@@ -1,6 +1,8 @@
-//! What the tests share: network namespaces with real packets, and the real daemon in them.
+//! What the tests share: network namespaces with real packets, the real daemon in them, and random policies and packets.
 
 pub mod daemon;
+pub mod differential;
 pub mod foreign;
+pub mod generate;
 pub mod netns;
 pub mod traffic;

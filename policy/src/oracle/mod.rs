@@ -34,7 +34,6 @@ pub enum Hook {
 }
 
 /// What is known of a packet beside its bytes.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about a packet, not states of something")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// The hook.
