@@ -366,12 +366,14 @@ fn mode_off_and_on() {
     let daemon = Daemon::new([
         (200, json!({"mode": "audit", "until": 1_700_000_000})),
         (200, json!({"removed": ["tcx egress on eth0"]})),
+        (200, json!({"removed": []})),
         (200, json!({"generation": 7})),
     ]);
     let run = daemon.ringctl(["mode", "audit", "--for", "10m"]);
     assert_eq!(run.out, "mode audit until 2023-11-14T22:13:20Z\n");
     let run = daemon.ringctl(["off"]);
     assert!(run.out.starts_with("removed tcx egress on eth0\n"), "{}", run.out);
+    assert_eq!(daemon.ringctl(["off", "--json"]).out, "{\n  \"removed\": []\n}\n");
     assert_eq!(daemon.ringctl(["on"]).out, "generation 7 is in force\n");
     assert_eq!(daemon.asked()[0].2, json!({"mode": "audit", "for_seconds": 600}));
 }

@@ -2,6 +2,7 @@ use std::io::Write as _;
 
 use clap::Args;
 
+use super::Listing;
 use crate::context::Context;
 use crate::{Exit, Failure};
 
@@ -9,12 +10,18 @@ use crate::{Exit, Failure};
 ///
 /// Removes nothing else, and stays off over restarts.
 #[derive(Args, Debug)]
-pub struct Off {}
+pub struct Off {
+    #[command(flatten)]
+    listing: Listing,
+}
 
 impl Off {
-    #[expect(clippy::unused_self, reason = "every command has the same shape")]
     pub fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         let answer = context.ask(context.client.off())?;
+        if self.listing.json {
+            context.json(&answer)?;
+            return Ok(Exit::Done);
+        }
         for thing in answer.removed {
             writeln!(context, "removed {thing}")?;
         }
