@@ -1,5 +1,7 @@
 //! What `ringctl` does without a daemon.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 mod support;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 //! The answers here are made up: what is tested is how they are asked for, carried and shown. The real daemon is
 //! tested in the `tests` crate.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 use std::ffi::OsStr;
 use std::io::Write as _;
