@@ -111,7 +111,7 @@ fn tally_decision(tally: &mut Tally, case: &Case, packet: &Packet, parsed: &Pars
     match decision.line {
         LineRef::Rule(index) => {
             tally.add("rule");
-            let rules = &chain.as_ref().unwrap().rules;
+            let rules = chain.as_ref().map_or(&[][..], |chain| &chain.rules);
             fields_read(&rules[index].matches).for_each(|field| tally.add(format!("decided by {field}")));
             if index >= rules.len() / 2 {
                 tally.add("rule in the second half");

@@ -1,9 +1,10 @@
 mod explain;
+mod fields;
 mod judge;
 mod parse;
 mod run;
 
-use super::{Context, DynamicEntry, Field, Fields, Hook};
+use super::{Context, Decision, DynamicEntry, Field, Fields, Hook, no_members};
 use crate::model::{Chain, Location, Match, Mode, Policy, Rule, Verdict};
 use crate::ranges::Ranges;
 
@@ -60,14 +61,20 @@ fn policy(default: Verdict, rules: Vec<Rule>) -> Policy {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a field of `Match` is an option")]
 fn only(value: u32) -> Option<Ranges> {
     Some(Ranges::new(vec![(value, value)]))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a field of `Match` is an option")]
 fn ports(low: u32, high: u32) -> Option<Ranges> {
     Some(Ranges::new(vec![(low, high)]))
 }
 
 fn entry(id: u64, accept: bool) -> DynamicEntry {
     DynamicEntry { id, ingress: true, address: "203.0.113.0".parse().unwrap(), length: 24, port: None, accept }
+}
+
+fn decide(policy: &Policy, fields: &Fields) -> Decision {
+    super::judge(policy, &context(), &Ok(fields.clone()), &no_members, &[])
 }
