@@ -1,6 +1,6 @@
 //! What is wrong with a policy: a message, its place, the line, and what to write instead.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -60,7 +60,7 @@ impl Report {
     pub fn render(&self, colour: bool) -> String {
         let mut text = render(&self.diagnostics, colour);
         if self.omitted > 0 {
-            text.push_str(&format!("\n... and {} more errors\n", self.omitted));
+            let _ = writeln!(text, "\n... and {} more errors", self.omitted);
         }
         text
     }

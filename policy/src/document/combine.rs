@@ -1,9 +1,9 @@
-//! Conditions between fields: a group's `when` ANDed to its rules, and what one field needs of another.
+//! Conditions between fields: a group's `when` and its rules together, and what one field needs of another.
 
 use super::fields::Fields;
 use super::problems::{Complaint, Problems};
 use super::source::Span;
-use crate::model::{Families, IcmpMatch, Match};
+use crate::model::{Families, FlagSet, IcmpMatch, Match};
 use crate::ranges::Ranges;
 use crate::services::{ICMP, ICMPV6, PROTOCOLS, TCP, WITH_PORTS, protocol_name};
 
@@ -29,7 +29,7 @@ impl Fields {
         let (a, b) = (&self.matches, &other.matches);
         let mut contradictions = Vec::new();
         let mut numbers = |name, a: &Option<Ranges>, b: &Option<Ranges>| {
-            both(a, b, Ranges::intersection, Ranges::is_empty, name, &mut contradictions)
+            both(a.as_ref(), b.as_ref(), Ranges::intersection, Ranges::is_empty, name, &mut contradictions)
         };
         let mut matches = Match {
             from: a.from.iter().chain(&b.from).cloned().collect(),
@@ -45,11 +45,24 @@ impl Fields {
             ..Match::default()
         };
         let families = |a: &Families, b: &Families| Families { v4: a.v4 && b.v4, v6: a.v6 && b.v6 };
-        matches.family = both(&a.family, &b.family, families, |f| !f.v4 && !f.v6, "family", &mut contradictions);
-        matches.flags =
-            both(&a.flags, &b.flags, |a, b| a.intersection(b), |f| f.0 == [0; 4], "flags", &mut contradictions);
-        matches.icmp =
-            both(&a.icmp, &b.icmp, IcmpMatch::and, |i| i.v4.is_empty() && i.v6.is_empty(), "icmp", &mut contradictions);
+        matches.family =
+            both(a.family.as_ref(), b.family.as_ref(), families, |f| !f.v4 && !f.v6, "family", &mut contradictions);
+        matches.flags = both(
+            a.flags.as_ref(),
+            b.flags.as_ref(),
+            FlagSet::intersection,
+            |f| f.0 == [0; 4],
+            "flags",
+            &mut contradictions,
+        );
+        matches.icmp = both(
+            a.icmp.as_ref(),
+            b.icmp.as_ref(),
+            IcmpMatch::and,
+            |i| i.v4.is_empty() && i.v6.is_empty(),
+            "icmp",
+            &mut contradictions,
+        );
         matches.fragment = a.fragment.or(b.fragment);
         if let (Some(a), Some(b)) = (a.fragment, b.fragment)
             && a != b
@@ -128,14 +141,14 @@ impl Fields {
 }
 
 fn both<T: Clone>(
-    a: &Option<T>,
-    b: &Option<T>,
+    a: Option<&T>,
+    b: Option<&T>,
     and: impl Fn(&T, &T) -> T,
     empty: impl Fn(&T) -> bool,
     name: &'static str,
     contradictions: &mut Vec<&'static str>,
 ) -> Option<T> {
-    let (Some(a), Some(b)) = (a, b) else { return a.as_ref().or(b.as_ref()).cloned() };
+    let (Some(a), Some(b)) = (a, b) else { return a.or(b).cloned() };
     let result = and(a, b);
     if empty(&result) {
         contradictions.push(name);

@@ -1,8 +1,8 @@
 //! What the language has and this version cannot enforce yet: checked like everything else, then refused with one
 //! message a kind. Loading such a policy without these parts would let through what it forbids.
 
+use super::node::place;
 use super::problems::{Complaint, Problems};
-use super::sets::place;
 use super::source::Span;
 
 /// A part of the language that is not built yet.

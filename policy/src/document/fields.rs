@@ -94,7 +94,7 @@ impl<'n> Context<'_, 'n, '_> {
             "to" => matches.to.push(self.addresses(value)?),
             "proto" => {
                 matches.proto =
-                    Some(self.numbers(value, 255, |text| values::protocol(text).map(|p| (p.into(), p.into())))?)
+                    Some(self.numbers(value, 255, |text| values::protocol(text).map(|p| (p.into(), p.into())))?);
             }
             "port" => {
                 fields.ports.push(("port", *at));
@@ -116,7 +116,7 @@ impl<'n> Context<'_, 'n, '_> {
             "dscp" => matches.dscp = Some(self.range(value, 63)?),
             "mark" => matches.mark = Some(self.range(value, u32::MAX)?),
             "length" => matches.length = Some(self.range(value, 65_535)?),
-            "fragment" => matches.fragment = Some(sets::flag(value, self.problems)?),
+            "fragment" => matches.fragment = Some(super::node::flag(value, self.problems)?),
             _ => {
                 self.problems.error(*at, unknown_field(key));
                 return None;
@@ -386,7 +386,6 @@ fn overlap(a: &[u8], b: &[u8]) -> bool {
         (None, None) => true,
         (Some((b'*', rest)), _) if overlap(rest, b) => true,
         (_, Some((b'*', rest))) if overlap(a, rest) => true,
-        (Some((b'*', _)), Some((b'*', rest))) => overlap(a, rest),
         (Some((b'*', _)), Some((_, rest))) => overlap(a, rest),
         (Some((_, rest)), Some((b'*', _))) => overlap(rest, b),
         (Some((x, a)), Some((y, b))) => (x == y || *x == b'?' || *y == b'?') && overlap(a, b),

@@ -2,9 +2,10 @@
 //! its mistakes are reported now.
 
 use super::fields::Context;
+use super::node::{flag, parse, text};
 use super::problems::{Complaint, Problems, quote};
 use super::rules::{check_log, parse_name};
-use super::sets::{SetValue, Sets, flag, parse, text};
+use super::sets::{SetValue, Sets};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values;
@@ -125,7 +126,7 @@ fn rule<'n, 't>(node: &'n Node<'t>, cx: &mut Context<'_, 'n, 't>) {
         ([_], false) | ([], true) => {}
         ([_, ..], true) => cx.problems.error(at, "a block has rules of its own and no verb"),
         ([first, second, ..], false) => {
-            cx.problems.error(at, format!("one rule has two verbs, `{first}` and `{second}`"))
+            cx.problems.error(at, format!("one rule has two verbs, `{first}` and `{second}`"));
         }
     }
     for Entry { key, at, value } in entries {
@@ -216,14 +217,14 @@ fn each(node: &Node<'_>, problems: &mut Problems, sets: &mut Sets<'_, '_>, field
     let Some(selection) = super::selection::selection(node, problems) else { return };
     for (text, span) in selection.any_of.into_iter().flatten().chain(selection.none_of) {
         if let Some(name) = text.strip_prefix('$') {
-            set(field, text, sets.lookup(name, span, problems), span, problems);
+            set(field, text, &sets.lookup(name, span, problems), span, problems);
         } else {
             problems.check(span, value(field, text));
         }
     }
 }
 
-fn set(field: &str, text: &str, value: SetValue, span: Span, problems: &mut Problems) {
+fn set(field: &str, text: &str, value: &SetValue, span: Span, problems: &mut Problems) {
     let fits = match value {
         SetValue::Bad => true,
         SetValue::Paths => ["path", "exe", "ancestor", "target"].contains(&field),

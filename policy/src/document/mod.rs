@@ -8,12 +8,14 @@ mod combine;
 mod deferred;
 mod fields;
 mod host;
+mod node;
 mod outline;
 mod packets;
 mod problems;
 mod rules;
 mod selection;
 mod set_file;
+mod set_list;
 mod sets;
 mod shadow;
 mod source;
@@ -123,7 +125,7 @@ pub fn parse_packet_spec(spec: &str) -> Result<(TestPacket, bool), Report> {
         problems.error(span, "`state` needs connection tracking, which this version does not have");
     }
     if problems.errors() == 0 {
-        return Ok((packet.packet, !packet.egress));
+        return Ok((packet.fields, !packet.egress));
     }
     let source = SourceText { name: "packet".into(), text: spec.to_owned(), base: PathBuf::new() };
     let lines = Lines::of(spec);

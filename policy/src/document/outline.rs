@@ -6,9 +6,9 @@ use std::path::Path;
 use ringfence_abi::counter::FLOOR_NAMES;
 
 use super::deferred::{Deferred, Part};
+use super::node::{flag, parse, place};
 use super::problems::{Complaint, Problems};
 use super::rules::check_protect;
-use super::sets::{flag, parse, place};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values;

@@ -31,7 +31,7 @@ const KEYS: [&str; 16] = [
 /// A packet while its keys are read.
 #[derive(Default)]
 pub(super) struct Packet {
-    pub packet: TestPacket,
+    pub fields: TestPacket,
     pub egress: bool,
     icmp: Option<(values::Icmp, Span)>,
     // Where the fields stand that the checks between fields are about.
@@ -45,7 +45,7 @@ pub(super) struct Packet {
 impl Packet {
     /// Takes one field. The complaint is about the value, or, for an unknown key, about the key.
     pub fn set(&mut self, key: &str, text: &str, span: Span) -> Result<(), Complaint> {
-        let packet = &mut self.packet;
+        let packet = &mut self.fields;
         match key {
             "interface" => {
                 let name = values::interface_glob(text)?;
@@ -100,25 +100,25 @@ impl Packet {
 
     /// Checks the fields against each other and completes the packet.
     pub fn finish(&mut self, problems: &mut Problems) {
-        let family = self.packet.from.or(self.packet.to).map(|address| address.is_ipv4());
-        if let (Some(from), Some(to), Some(span)) = (self.packet.from, self.packet.to, self.to)
+        let family = self.fields.from.or(self.fields.to).map(|address| address.is_ipv4());
+        if let (Some(from), Some(to), Some(span)) = (self.fields.from, self.fields.to, self.to)
             && from.is_ipv4() != to.is_ipv4()
         {
             problems.error(span, "`from` and `to` are of different families");
         }
         if let Some((icmp, span)) = self.icmp.take()
-            && let Some((protocol, message)) = problems.check(span, resolve(&icmp, self.packet.proto, family))
+            && let Some((protocol, message)) = problems.check(span, resolve(&icmp, self.fields.proto, family))
         {
-            self.packet.proto = Some(protocol);
-            self.packet.icmp = Some((message.0, message.1.unwrap_or(0)));
+            self.fields.proto = Some(protocol);
+            self.fields.icmp = Some((message.0, message.1.unwrap_or(0)));
         }
         if let Some(span) = self.flags
-            && *self.packet.proto.get_or_insert(TCP) != TCP
+            && *self.fields.proto.get_or_insert(TCP) != TCP
         {
             problems.error(span, "`flags` needs `proto: tcp`");
         }
         for &(field, span) in &self.ports {
-            let complaint = match self.packet.proto {
+            let complaint = match self.fields.proto {
                 None => Complaint::new(format!("`{field}` without `proto`")).help("add `proto: tcp` or `proto: udp`"),
                 Some(protocol) if !WITH_PORTS.contains(&protocol) => {
                     Complaint::new(format!("`{field}` needs a protocol with ports"))
@@ -134,7 +134,7 @@ impl Packet {
 impl Context<'_, '_, '_> {
     /// What only a test in a policy needs: the interface is a covered one, `state` has to wait.
     pub fn check_packet(&mut self, packet: &Packet) {
-        if let (Some(name), Some(span)) = (&packet.packet.interface, packet.interface_at) {
+        if let (Some(name), Some(span)) = (&packet.fields.interface, packet.interface_at) {
             self.inside_interfaces(&crate::model::NameGlob(name.clone()), span);
         }
         if let Some(span) = packet.state_at {

@@ -2,8 +2,8 @@
 
 use super::deferred::Part;
 use super::fields::{Context, Fields};
+use super::node::{parse, text};
 use super::problems::{Complaint, Problems, quote};
-use super::sets::{parse, text};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values;
@@ -195,7 +195,7 @@ impl<'n, 't> Context<'_, 'n, 't> {
             match &**key {
                 "source" | "destination" => self.check_added_set(value),
                 "unproven" => {
-                    super::sets::flag(value, self.problems);
+                    super::node::flag(value, self.problems);
                 }
                 _ => self
                     .problems
@@ -275,7 +275,7 @@ pub(super) fn check_protect(node: &Node<'_>, problems: &mut Problems) {
 /// `true`, or a mapping of `rate` and `sample`.
 pub(super) fn check_log(node: &Node<'_>, problems: &mut Problems) {
     let Kind::Map(entries) = &node.kind else {
-        if super::sets::flag(node, problems) == Some(false) {
+        if super::node::flag(node, problems) == Some(false) {
             problems.error(node.span, Complaint::new("`log: false` means nothing").help("leave it out"));
         }
         return;

@@ -1,16 +1,18 @@
 //! `sets:` resolved to addresses, ports or paths.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Copies;
+use super::node::{flag, parse, place, text};
 use super::problems::{Complaint, Problems, quote};
 use super::set_file::{self, SetFile};
+use super::set_list::Parts;
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values::{self, Addresses};
-use crate::model::{AddressList, DynamicKind, DynamicSet, Location, SetId, WhenFull};
+use crate::model::{AddressList, DynamicKind, DynamicSet, SetId, WhenFull};
 use crate::ranges::{AddressRanges, Ranges};
 
 /// Sets in a policy.
@@ -39,7 +41,7 @@ pub(super) enum SetValue {
 }
 
 impl SetValue {
-    fn noun(&self) -> &'static str {
+    pub fn noun(&self) -> &'static str {
         match self {
             Self::Addresses(_) => "addresses",
             Self::Ports(_) => "ports",
@@ -88,16 +90,14 @@ impl<'n, 't> Sets<'n, 't> {
                     Complaint::new(format!("`{name}` is a built-in set, kept by the daemon"))
                         .help("choose another name")
                 }
-                Ok(name) => match self.slots.get(name) {
-                    Some(first) => {
-                        format!("the set `{name}` is declared twice, first in {}", place(first.at, names)).into()
-                    }
-                    None => {
+                Ok(name) => {
+                    let Some(first) = self.slots.get(name) else {
                         let state = State::Declared(value);
                         self.slots.insert(key, Slot { at: *at, base, state, used: false });
                         continue;
-                    }
-                },
+                    };
+                    format!("the set `{name}` is declared twice, first in {}", place(first.at, names)).into()
+                }
             };
             problems.error(*at, complaint);
         }
@@ -145,23 +145,19 @@ impl<'n, 't> Sets<'n, 't> {
             let id = SetId((self.dynamic.len() + index) as u16);
             return SetValue::Addresses(AddressList { fixed: Vec::new(), dynamic: vec![id] });
         }
-        match self.slots.get_mut(name) {
-            Some(slot) => {
-                slot.used = true;
-                match &slot.state {
-                    State::Resolved(value) => value.clone(),
-                    _ => SetValue::Bad,
-                }
+        let Some(slot) = self.slots.get_mut(name) else {
+            if !self.incomplete {
+                let known = BUILT_IN.iter().map(|(name, _)| *name).chain(self.slots.keys().copied());
+                let help = problems.nearest(name, known);
+                let message = format!("there is no set {}", quote(&format!("${name}")));
+                problems.error(span, Complaint { help, ..message.into() });
             }
-            None => {
-                if !self.incomplete {
-                    let known = BUILT_IN.iter().map(|(name, _)| *name).chain(self.slots.keys().copied());
-                    let help = problems.nearest(name, known);
-                    let message = format!("there is no set {}", quote(&format!("${name}")));
-                    problems.error(span, Complaint { help, ..message.into() });
-                }
-                SetValue::Bad
-            }
+            return SetValue::Bad;
+        };
+        slot.used = true;
+        match &slot.state {
+            State::Resolved(value) => value.clone(),
+            State::Declared(_) | State::Resolving => SetValue::Bad,
         }
     }
 
@@ -180,7 +176,7 @@ impl<'n, 't> Sets<'n, 't> {
         let value = match &node.kind {
             Kind::Scalar { .. } => self.list(std::slice::from_ref(node), problems),
             Kind::List(items) => self.list(items, problems),
-            Kind::Map(entries) => self.from_file(name, entries, at, base, problems),
+            Kind::Map(entries) => self.feed(name, entries, at, base, problems),
             Kind::Bad => SetValue::Bad,
         };
         self.set(name, value);
@@ -233,7 +229,7 @@ impl<'n, 't> Sets<'n, 't> {
         self.elements <= MAX_ELEMENTS
     }
 
-    fn from_file(
+    fn feed(
         &mut self,
         name: &str,
         entries: &'n [Entry<'t>],
@@ -296,7 +292,7 @@ impl<'n, 't> Sets<'n, 't> {
                 "full" => full = parse(value, "`refuse` or `evict-oldest`", when_full, problems).unwrap_or(full),
                 "never" => never = self.never(value, problems),
                 "file" | "optional" => {
-                    problems.error(*at, format!("`{key}` beside `dynamic`: a set is one or the other"))
+                    problems.error(*at, format!("`{key}` beside `dynamic`: a set is one or the other"));
                 }
                 _ => {
                     let known = ["dynamic", "timeout", "capacity", "full", "never"];
@@ -350,143 +346,6 @@ fn when_full(text: &str) -> Result<WhenFull, Complaint> {
         "refuse" => Ok(WhenFull::Refuse),
         "evict-oldest" => Ok(WhenFull::EvictOldest),
         _ => Err(Complaint::unknown("value of `full`", text, ["refuse", "evict-oldest"])),
-    }
-}
-
-/// A file and line, for messages about a second place.
-pub(super) fn place(span: Span, names: &[String]) -> String {
-    format!("{}:{}", names.get(span.file as usize).map_or("?", String::as_str), span.line)
-}
-
-impl Span {
-    /// The place as the model has it.
-    pub fn location(self) -> Location {
-        Location { file: self.file, line: self.line, column: self.column }
-    }
-}
-
-/// The text of a single value.
-pub(super) fn text<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems) -> Option<&'n str> {
-    match &node.kind {
-        Kind::Scalar { text, .. } => Some(text),
-        Kind::Bad => None,
-        _ => {
-            problems.error(node.span, format!("expected {what}, found {}", node.describe()));
-            None
-        }
-    }
-}
-
-/// A single value, parsed.
-pub(super) fn parse<T>(
-    node: &Node<'_>,
-    what: &str,
-    parser: impl FnOnce(&str) -> Result<T, Complaint>,
-    problems: &mut Problems,
-) -> Option<T> {
-    let text = text(node, what, problems)?;
-    problems.check(node.span, parser(text))
-}
-
-/// A boolean, without quotes.
-pub(super) fn flag(node: &Node<'_>, problems: &mut Problems) -> Option<bool> {
-    if let Kind::Scalar { text, plain: false } = &node.kind
-        && values::boolean(text).is_ok()
-    {
-        problems.error(
-            node.span,
-            Complaint::new(format!("expected `true` or `false`, found the text \"{text}\"")).help("remove the quotes"),
-        );
-        return None;
-    }
-    parse(node, "`true` or `false`", values::boolean, problems)
-}
-
-// The values of one set while its list is read.
-#[derive(Default)]
-struct Parts {
-    kind: Option<&'static str>,
-    addresses: AddressRanges,
-    list: AddressList,
-    ports: Vec<(u32, u32)>,
-    known: HashMap<*const AddressRanges, ()>,
-    bad: bool,
-}
-
-impl Parts {
-    fn add(&mut self, text: &str, span: Span, problems: &mut Problems) {
-        let path = text.starts_with(['/', '@']) || text.starts_with("**/");
-        let address = !path && text.contains(['.', ':']);
-        let kind = if path {
-            "paths"
-        } else if address {
-            "addresses"
-        } else {
-            "ports"
-        };
-        let result = if path {
-            Ok(())
-        } else if address {
-            values::addresses(text).map(|range| push(&mut self.addresses, range))
-        } else {
-            values::port(text).map(|range| self.ports.push(range)).map_err(|complaint| Complaint {
-                message: format!("expected an address, a port, a service or a path, found {}", quote(text)),
-                ..complaint
-            })
-        };
-        match result {
-            Ok(()) => self.of_kind(kind, span, problems),
-            Err(complaint) => {
-                problems.error(span, complaint);
-                self.bad = true;
-            }
-        }
-    }
-
-    fn add_set(&mut self, value: SetValue, span: Span, problems: &mut Problems) {
-        if matches!(value, SetValue::Bad) {
-            self.bad = true;
-            return;
-        }
-        self.of_kind(value.noun(), span, problems);
-        match value {
-            SetValue::Addresses(list) => {
-                for ranges in list.fixed {
-                    if self.known.insert(Arc::as_ptr(&ranges), ()).is_none() {
-                        self.list.fixed.push(ranges);
-                    }
-                }
-                self.list.dynamic.extend(list.dynamic);
-            }
-            SetValue::Ports(ranges) => self.ports.extend_from_slice(ranges.as_slice()),
-            SetValue::Paths | SetValue::Bad => {}
-        }
-    }
-
-    fn of_kind(&mut self, kind: &'static str, span: Span, problems: &mut Problems) {
-        let first = *self.kind.get_or_insert(kind);
-        if first != kind {
-            problems.error(span, format!("{kind} in a set that begins with {first}; a set holds one kind"));
-            self.bad = true;
-        }
-    }
-
-    fn finish(mut self) -> SetValue {
-        match self.kind {
-            _ if self.bad => SetValue::Bad,
-            Some("ports") => SetValue::Ports(Arc::new(Ranges::new(self.ports))),
-            Some("paths") => SetValue::Paths,
-            Some(_) => {
-                self.addresses.normalise();
-                if !self.addresses.is_empty() {
-                    self.list.fixed.push(Arc::new(self.addresses));
-                }
-                self.list.dynamic.sort_unstable();
-                self.list.dynamic.dedup();
-                SetValue::Addresses(self.list)
-            }
-            None => SetValue::Bad,
-        }
     }
 }
 

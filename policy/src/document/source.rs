@@ -159,7 +159,7 @@ pub(super) fn open(path: &Path) -> Result<File, String> {
 fn text(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..at].split(|&byte| byte == b'\n').count();
         format!("not UTF-8 text (byte {at}, line {line})")
     })
 }

@@ -7,10 +7,10 @@ use ringfence_abi::counter::{FLOOR_NAMES, MALFORMED_NAMES};
 use super::deferred::Part;
 use super::fields::Context;
 use super::host;
+use super::node::{parse, text};
 use super::outline::{self, CHAINS};
 use super::packets::Packet;
 use super::problems::{Complaint, quote};
-use super::sets::{parse, text};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use crate::model::{Chain, PacketTest};
@@ -130,7 +130,7 @@ impl<'n, 't> Reader<'_, '_, 'n, 't> {
             return None;
         }
         let rule = rule.map(|(name, _)| name.to_owned());
-        Some(PacketTest { at: at.location(), ingress: !packet.egress, packet: packet.packet, expect: expect?, rule })
+        Some(PacketTest { at: at.location(), ingress: !packet.egress, packet: packet.fields, expect: expect?, rule })
     }
 
     fn known_rule(&mut self, name: &str, span: Span, direction: usize) {

@@ -63,11 +63,18 @@ impl<'t> Node<'t> {
     }
 }
 
-// A list or mapping whose end has not been read. `pending` is the key that waits for its value; inner `None`: it was
-// reported and its value goes nowhere.
+// A list or mapping whose end has not been read. `pending` is the key that waits for its value.
 enum Frame<'t> {
     List { items: Vec<Node<'t>>, span: Span },
-    Map { entries: Vec<Entry<'t>>, pending: Option<Option<(Cow<'t, str>, Span)>>, span: Span, broken: bool },
+    Map { entries: Vec<Entry<'t>>, pending: Pending<'t>, span: Span, broken: bool },
+}
+
+enum Pending<'t> {
+    /// The next scalar is a key.
+    None,
+    Key(Cow<'t, str>, Span),
+    /// The key was refused: its value goes nowhere.
+    Refused,
 }
 
 pub(super) struct Reader<'t, 'p> {
@@ -161,7 +168,7 @@ impl<'t> Reader<'t, '_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_decoration(anchor, tag.as_deref(), span);
-                self.stack.push(Frame::Map { entries: Vec::new(), pending: None, span, broken: false });
+                self.stack.push(Frame::Map { entries: Vec::new(), pending: Pending::None, span, broken: false });
                 return self.depth(span);
             }
             Event::SequenceEnd | Event::MappingEnd => return self.end(),
@@ -199,16 +206,16 @@ impl<'t> Reader<'t, '_> {
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, decorated: bool, span: Span) -> bool {
         let plain = style == ScalarStyle::Plain;
         let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-        if let Some(Frame::Map { pending: pending @ None, broken, .. }) = self.stack.last_mut() {
-            *pending = Some(if decorated || null || text == "<<" {
+        if let Some(Frame::Map { pending: pending @ Pending::None, broken, .. }) = self.stack.last_mut() {
+            *pending = if decorated || null || text == "<<" {
                 *broken = true;
                 if !decorated {
                     self.problems.error(span, bad_key(&text));
                 }
-                None
+                Pending::Refused
             } else {
-                Some((text, span))
-            });
+                Pending::Key(text, span)
+            };
             return true;
         }
         if decorated {
@@ -224,12 +231,12 @@ impl<'t> Reader<'t, '_> {
     // A missing value: say which key it is missing for.
     fn null(&mut self, text: &str, span: Span) {
         let (message, at) = match self.stack.last() {
-            Some(Frame::Map { pending: Some(Some((key, at))), .. }) => {
+            Some(Frame::Map { pending: Pending::Key(key, at), .. }) => {
                 if let Some(complaint) = self.not_a_pair(key, *at) {
                     self.problems.error(*at, complaint);
                     // It is no field: nobody shall look for its name.
                     if let Some(Frame::Map { pending, broken, .. }) = self.stack.last_mut() {
-                        (*pending, *broken) = (Some(None), true);
+                        (*pending, *broken) = (Pending::Refused, true);
                     }
                     return;
                 }
@@ -320,14 +327,14 @@ impl<'t> Reader<'t, '_> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Frame::List { items, .. }) => items.push(node),
-            Some(Frame::Map { entries, pending, broken, .. }) => match pending.take() {
-                None => {
+            Some(Frame::Map { entries, pending, broken, .. }) => match std::mem::replace(pending, Pending::None) {
+                Pending::None => {
                     self.problems.error(node.span, format!("{} as a key; keys are words", node.describe()));
                     *broken = true;
-                    *pending = Some(None);
+                    *pending = Pending::Refused;
                 }
-                Some(None) => {}
-                Some(Some((key, at))) => entries.push(Entry { key, at, value: node }),
+                Pending::Refused => {}
+                Pending::Key(key, at) => entries.push(Entry { key, at, value: node }),
             },
         }
         true

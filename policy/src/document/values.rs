@@ -61,6 +61,9 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
+// Ten years: more is a mistake, and the kernel's clock arithmetic stays far from its limits.
+const MAX_DURATION: u64 = 3650 * 86_400;
+
 /// A duration in seconds: `90s`, `5m`, `1h`, `7d`, `2w`.
 pub(super) fn duration(text: &str) -> Parsed<u64> {
     let expected =
@@ -74,10 +77,8 @@ pub(super) fn duration(text: &str) -> Parsed<u64> {
         "w" => 604_800,
         _ => return Err(expected()),
     };
-    // Ten years: more is a mistake, and the kernel's clock arithmetic stays far from its limits.
-    const MAX: u64 = 3650 * 86_400;
-    let total = number64(digits, MAX).map_err(|_| expected())?.saturating_mul(seconds);
-    if total == 0 || total > MAX {
+    let total = number64(digits, MAX_DURATION).map_err(|_| expected())?.saturating_mul(seconds);
+    if total == 0 || total > MAX_DURATION {
         return Err(Complaint::new(format!("the duration {} is out of range, 1 second to 3650 days", quote(text))));
     }
     Ok(total)
@@ -170,10 +171,9 @@ pub(super) fn addresses_loosely(text: &str) -> Parsed<(Addresses, bool)> {
 
 fn prefix(base: IpAddr, length: &str, text: &str) -> Parsed<(Addresses, bool)> {
     let bits = if base.is_ipv4() { 32 } else { 128 };
-    let length = (!length.starts_with("0x"))
-        .then(|| number(length, bits))
-        .unwrap_or_else(|| Err("hexadecimal".into()))
-        .map_err(|_| Complaint::new(format!("{} has no valid prefix length, 0 to {bits}", quote(text))))?;
+    let length = if length.starts_with("0x") { None } else { number(length, bits).ok() };
+    let length =
+        length.ok_or_else(|| Complaint::new(format!("{} has no valid prefix length, 0 to {bits}", quote(text))))?;
     Ok(match base {
         IpAddr::V4(base) => {
             let host = u32::MAX.checked_shr(length).unwrap_or(0);
