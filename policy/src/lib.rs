@@ -9,9 +9,11 @@ pub mod evaluate;
 pub mod model;
 pub mod oracle;
 pub mod ranges;
+pub mod schema;
 pub mod services;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use document::{
     Copies, Loaded, SetFile, SourceText, load, load_texts, load_texts_with_copies, load_with_copies, parse_packet_spec,
 };
+pub use schema::schema;

@@ -89,6 +89,12 @@ impl Fields {
         }
         let before = problems.errors();
         let proto = self.matches.proto.as_ref();
+        if proto.is_some_and(Ranges::is_empty)
+            && let Some((_, _, span)) = self.needs.first()
+        {
+            problems.error(*span, "`flags` and `icmp` exclude each other: no packet has both");
+            return false;
+        }
         for &(field, span) in &self.ports {
             if let Some(complaint) = ports(field, proto) {
                 problems.error(span, complaint);

@@ -11,7 +11,7 @@ use super::tree::{Entry, Kind, Node};
 use super::values;
 
 /// Operations.
-pub(super) const OPERATIONS: [&str; 30] = [
+pub const OPERATIONS: [&str; 30] = [
     "all",
     "read",
     "write",
@@ -44,7 +44,7 @@ pub(super) const OPERATIONS: [&str; 30] = [
     "settime",
 ];
 /// Fields of the host half.
-pub(super) const FIELDS: [&str; 21] = [
+pub const FIELDS: [&str; 21] = [
     "op",
     "path",
     "fstype",

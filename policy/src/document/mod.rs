@@ -29,6 +29,8 @@ use std::path::{Path, PathBuf};
 
 use ringfence_abi::chain::MAX_CHAIN_SETS;
 
+pub(crate) use self::host::{FIELDS as HOST_FIELDS, OPERATIONS};
+pub(crate) use self::packets::KEYS as PACKET_KEYS;
 pub use self::set_file::SetFile;
 pub use self::sets::{MAX_CAPACITY, MAX_DYNAMIC_SETS, MAX_ELEMENTS, MAX_SETS};
 pub use self::source::{MAX_FILES, MAX_TEXT, SourceText};

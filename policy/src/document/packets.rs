@@ -9,7 +9,7 @@ use crate::model::TestPacket;
 use crate::services::{self, ICMP, ICMPV6, TCP, WITH_PORTS};
 
 /// Keys of a packet.
-const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 16] = [
     "interface",
     "direction",
     "from",

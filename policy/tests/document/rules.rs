@@ -1,0 +1,255 @@
+use super::{accepts, load_all, refuses, says, warns, with_rule};
+
+#[test]
+fn every_verb_and_the_keys_beside_it() {
+    for rule in [
+        "accept: any",
+        "drop: any",
+        "reject: any",
+        "count: any",
+        "drop: any\n        name: a.b-c_1\n        comment: why",
+        "drop: any\n        mode: audit",
+        "reject: any\n        mode: enforce",
+    ] {
+        accepts(&with_rule(rule));
+    }
+    for (rule, fragment) in [
+        ("deny: any", "packets are dropped or rejected"),
+        ("allow: any", "packets are accepted: `accept`"),
+        ("dorp: any", "did you mean `drop`?"),
+        ("name: x", "a rule without a verb"),
+        ("drop: any\n        accept: any", "two verbs, `drop` and `accept`"),
+        ("drop: all", "to match everything, write `any`"),
+        ("drop: [tcp]", "expected fields such as"),
+        ("drop", "expected a rule such as"),
+        ("drop:", "`drop` has no value"),
+        ("drop: any\n        port: 22", "fields stand inside the verb"),
+        ("drop: any\n        name: default", "is reserved"),
+        ("drop: any\n        name: a/b", "is not a name"),
+        ("drop: any\n        name: 1a", "begins with a letter"),
+        ("drop: any\n        name: [a]", "expected a name, found a list"),
+        ("drop: any\n        comment: {a: b}", "expected a comment, found a mapping"),
+        ("drop: any\n        mode: adit", "did you mean `audit`?"),
+        ("accept: any\n        mode: audit", "which refuses nothing"),
+        ("count: any\n        mode: audit", "which refuses nothing"),
+        ("drop: any\n        when: {proto: tcp}", "stands beside `use` only"),
+        ("drop: any\n        rules: [{drop: any}]", "make a group and `use` it"),
+        ("drop: any\n        nmae: x", "did you mean `name`?"),
+    ] {
+        refuses(&with_rule(rule), fragment);
+    }
+}
+
+#[test]
+fn what_comes_later_is_checked_and_refused_once_a_kind() {
+    let rules = "accept: {state: [established, related]}\n      - drop: {state: new}\n        limit: {over: 10/minute, burst: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        protect: syn-flood\n        limit: {rate: 10MiB/s}\n        log: true";
+    let said = says(&with_rule(rules));
+    let count = |part: &str| said.iter().filter(|line| line.contains(part)).count();
+    for part in ["`state` needs", "`limit` needs", "`add` needs", "`log` needs", "`protect` needs"] {
+        assert_eq!(count(part), 1, "{part}: {said:#?}");
+    }
+    assert_eq!(said.len(), 5);
+    assert!(
+        said.iter().any(|line| line.starts_with("11:18 `state`") && line.ends_with("also at p.yaml:12")),
+        "{said:#?}"
+    );
+    for (rule, fragment) in [
+        ("accept: {state: nw}", "unknown state `nw`"),
+        ("drop: any\n        limit: {rate: 10/s}", "lets the flood through"),
+        ("drop: any\n        limit: {over: 10}", "expected a rate"),
+        ("drop: any\n        limit: {over: 0/s}", "expected a rate"),
+        ("drop: any\n        limit: {burst: 3}", "one of `rate`, `over` and `connections`"),
+        ("drop: any\n        limit: {over: 1/s, per: port}", "unknown value of `per`"),
+        ("drop: any\n        limit: {over: 1/s, per: rule/8}", "no prefix length"),
+        ("drop: any\n        limit: {over: 1/s, brust: 8}", "did you mean `burst`?"),
+        ("drop: any\n        limit: 10/s", "found a single value"),
+        ("drop: any\n        add: {source: $nets}", "`$nets` is not a dynamic set"),
+        ("drop: any\n        add: {source: jail}", "is not a dynamic set"),
+        ("drop: any\n        add: {src: $jail}", "unknown key of `add`"),
+        ("drop: any\n        add: $jail", "expected `{source: $set}`"),
+        ("drop: any\n        log: false", "means nothing"),
+        ("drop: any\n        log: {sample: 100}", "expected a fraction"),
+        ("drop: any\n        log: {often: 1}", "unknown key of `log`"),
+        ("drop: any\n        protect: syn", "unknown protection"),
+    ] {
+        refuses(&with_rule(rule), fragment);
+    }
+}
+
+const GROUP: &str =
+    "ringfence: 1\ngroups:\n  ssh: [{accept: {proto: tcp, port: 22}, name: in}, {drop: {proto: tcp, port: 23}}]\n";
+
+fn with_uses(uses: &str) -> String {
+    format!("{GROUP}network:\n  ingress:\n    default: accept\n    rules:\n{uses}")
+}
+
+#[test]
+fn groups_are_flattened_and_named() {
+    let loaded = accepts(&with_uses(
+        "      - use: ssh\n        when: {from: 10.0.0.0/8}\n      - use: ssh\n        name: rest\n",
+    ));
+    let rules = &loaded.policy.ingress.unwrap().rules;
+    let names: Vec<_> = rules.iter().map(|rule| (rule.name.as_str(), rule.named, rule.matches.from.len())).collect();
+    assert_eq!(names, [("ssh/in", true, 1), ("ssh[1]", false, 1), ("rest/in", true, 0), ("rest[1]", false, 0)]);
+    assert_eq!(rules[0].at.line, 3);
+}
+
+#[test]
+fn groups_and_their_uses_are_checked() {
+    for (uses, fragment) in [
+        ("      - use: shs\n", "did you mean `ssh`?"),
+        ("      - use: ssh\n      - use: ssh\n", "used twice in `ingress`"),
+        ("      - use: ssh\n        mode: audit\n", "belongs to the rules of the group"),
+        ("      - use: ssh\n        when: {prt: 1}\n", "did you mean `port`?"),
+        ("      - use: [ssh]\n", "expected a group's name, found a list"),
+    ] {
+        refuses(&with_uses(uses), fragment);
+    }
+    warns(
+        &with_uses("      - use: ssh\n        when: {proto: udp}\n"),
+        "its `proto` and that of `when` exclude each other",
+    );
+    warns(&with_uses("      - drop: any\n"), "the group `ssh` is not used");
+    let group = |rules: &str| {
+        format!("ringfence: 1\ngroups:\n  g: {rules}\nnetwork:\n  ingress: {{default: accept, rules: [{{use: g}}]}}\n")
+    };
+    refuses(&group("[{use: g}]"), "a group inside a group");
+    refuses(&group("[{deny: {op: exec}}]"), "rules about the host, not about packets");
+    refuses(&group("{drop: any}"), "expected a list of rules, found a mapping");
+    refuses(&group("[{drop: {proto: tcp}, name: a}, {drop: any, name: a}]"), "`a` is given twice");
+    refuses(&group("[{drop: {port: 22}}]"), "`port` without `proto`");
+    refuses("ringfence: 1\ngroups: {default: [{drop: any}]}\n", "is reserved");
+    refuses("ringfence: 1\ngroups: {\"a b\": [{drop: any}]}\n", "is not a name");
+}
+
+#[test]
+fn a_when_may_bring_the_protocol() {
+    accepts(
+        "ringfence: 1\ngroups: {g: [{drop: {port: 22}}]}\nnetwork:\n  ingress: {default: accept, rules: [{use: g, when: {proto: tcp}}]}\n",
+    );
+}
+
+#[test]
+fn chains_have_a_default_and_say_that_they_are_stateless() {
+    let chain = |keys: &str| format!("ringfence: 1\nnetwork:\n  ingress: {keys}\n");
+    for keys in [
+        "{default: drop, stateless: true}",
+        "{default: reject, stateless: true}",
+        "{default: accept}",
+        "{default: accept, rules: [{drop: any}]}",
+    ] {
+        accepts(&chain(keys));
+    }
+    for (keys, fragment) in [
+        ("{rules: [{drop: any}]}", "`ingress` has no `default`"),
+        ("{default: drop}", "say `stateless: true`"),
+        ("{default: reject, stateless: false}", "say `stateless: true`"),
+        ("{default: deny, stateless: true}", "packets are dropped: `drop`"),
+        ("{default: allow}", "packets are accepted: `accept`"),
+        ("{default: count}", "unknown verdict `count`"),
+        ("{defualt: accept}", "did you mean `default`?"),
+        ("{default: accept, rules: {drop: any}}", "expected a list of rules"),
+        ("{default: accept, stateless: maybe}", "expected `true` or `false`"),
+        ("{default: accept, protect: syn-flood}", "`protect` needs"),
+        ("[drop]", "expected a mapping with `default` and `rules`"),
+    ] {
+        refuses(&chain(keys), fragment);
+    }
+}
+
+#[test]
+fn the_floor_and_the_interfaces() {
+    let network = |keys: &str| format!("ringfence: 1\nnetwork:\n  {keys}\n  egress: {{default: accept}}\n");
+    let loaded = accepts(&network("floor: {router-advertisement: false, arp: true}"));
+    assert_eq!(loaded.policy.floor, [true, true, false, true, true, true, true]);
+    accepts(&network("interfaces: eth0"));
+    for (keys, fragment) in [
+        ("floor: {router-advertisment: false}", "did you mean `router-advertisement`?"),
+        ("floor: {arp: off}", "expected `true` or `false`"),
+        ("floor: none", "expected floor lines"),
+        ("interfaces: {eth0: true}", "expected a list of interface names"),
+        ("interfaces: [eth/0]", "is not an interface name"),
+        ("ingres: {default: accept}", "did you mean `ingress`?"),
+    ] {
+        refuses(&network(keys), fragment);
+    }
+}
+
+#[test]
+fn the_top_level() {
+    for (text, fragment) in [
+        ("network: {ingress: {default: accept}}\n", "the language version is missing"),
+        ("ringfence: 2\n", "version 1 of the language only"),
+        ("ringfence: one\n", "expected a number"),
+        ("ringfence: 1\nmode: monitor\n", "unknown mode `monitor`"),
+        ("ringfence: 1\nnetwrok: {}\n", "did you mean `network`?"),
+        ("ringfence: 1\ningress: {default: accept}\n", "stands inside `network:`"),
+        ("ringfence: 1\nsets: [a]\n", "expected set names"),
+        ("ringfence: 1\ngroups: [a]\n", "expected group names"),
+        ("ringfence: 1\ntests: {a: b}\n", "expected a list of tests"),
+        ("- a\n", "expected a policy with the keys"),
+        (
+            "ringfence: 1\nmode: audit\nnetwork:\n  ingress: {default: accept, rules: [{drop: any, mode: enforce}]}\n",
+            "cannot enforce in a policy",
+        ),
+    ] {
+        refuses(text, fragment);
+    }
+}
+
+#[test]
+fn the_host_half_is_checked_and_refused_once() {
+    let host = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: [read, write], path: \"/home/*/.ssh/**\", uid: {not: 0}, owner: true}\n      name: a\n    - name: nginx\n      when: {unit: nginx, op: exec}\n      rules: [{allow: {path: /var/**}}]\n      default: deny\n    - deny: {op: module_load}\n      mode: audit\ntests:\n  - access: {op: read, path: /etc/shadow, exe: /usr/bin/cat, uid: 1000}\n    expect: deny\n";
+    let said = says(host);
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(
+        said[0].starts_with("2:1 rules about the host") && said[1].starts_with("14:5 tests of `access`"),
+        "{said:#?}"
+    );
+    for (rule, fragment) in [
+        ("deny: {op: raed}", "did you mean `read`?"),
+        ("deny: {pth: /etc}", "did you mean `path`?"),
+        ("deny: {op: read, path: etc}", "a path begins with `/`"),
+        ("deny: {op: read, path: $nope}", "there is no set"),
+        ("drop: {op: read}", "operations are denied: `deny`"),
+        ("accept: {op: read}", "operations are allowed: `allow`"),
+        ("deny: any\n      allow: any", "two verbs"),
+        ("name: x", "a rule without a verb"),
+        ("deny: {op: exec, anonymous: maybe}", "expected `true` or `false`"),
+    ] {
+        refuses(&format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n    - {rule}\n"), fragment);
+    }
+    refuses("ringfence: 1\nhost: {rules: [{deny: {op: read}}]}\n", "`host` has no `default`");
+    refuses("ringfence: 1\nhost: {default: drop}\n", "unknown verdict `drop`");
+}
+
+#[test]
+fn a_directory_adds_up_and_contradicts_itself_nowhere() {
+    let first = "ringfence: 1\nsets: {a: [10.0.0.1]}\nnetwork:\n  ingress: {default: accept, rules: [{drop: {from: $a}, name: one}]}\n";
+    let second = "ringfence: 1\nnetwork:\n  ingress: {rules: [{drop: {to: $a}}]}\n";
+    let loaded = load_all(&[("d/10.yaml", first), ("d/20.yaml", second)]).unwrap();
+    let names: Vec<_> = loaded.policy.ingress.unwrap().rules.iter().map(|rule| rule.name.clone()).collect();
+    assert_eq!(names, ["one", "20.yaml:ingress[0]"]);
+    let report = load_all(&[("d/10.yaml", first), ("d/20.yaml", first)]).unwrap_err();
+    let said: Vec<_> =
+        report.diagnostics.iter().map(|diagnostic| (diagnostic.file.as_str(), diagnostic.message.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            ("d/20.yaml", "the set `a` is declared twice, first in d/10.yaml:2"),
+            ("d/20.yaml", "the default of `ingress` is set a second time, first in d/10.yaml:4"),
+            ("d/20.yaml", "the rule name `one` is given twice, first in d/10.yaml:4"),
+        ]
+    );
+    let all =
+        "ringfence: 1\nmode: enforce\ngroups: {g: [{drop: any}]}\nnetwork: {interfaces: [eth0], floor: {arp: true}}\n";
+    let report = load_all(&[("a", all), ("b", all)]).unwrap_err().to_string();
+    for what in [
+        "mode is set a second time",
+        "interfaces is set a second time",
+        "floor: arp is set a second time",
+        "the group `g` is declared twice, first in a:3",
+    ] {
+        assert!(report.contains(what), "{what}:\n{report}");
+    }
+}
