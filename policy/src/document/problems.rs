@@ -1,5 +1,6 @@
 //! Collects what is wrong, so that a policy reports all its errors at once.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use super::source::{Lines, SourceText, Span};
@@ -198,13 +199,25 @@ pub(super) fn quote(text: &str) -> String {
 fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     let best = (found.len() <= 64)
-        .then(|| known.iter().map(|word| (strsim::damerau_levenshtein(found, word), *word)).min())
+        .then(|| {
+            known
+                .iter()
+                .map(|word| (strsim::damerau_levenshtein(found, word), Reverse(shared(found, word)), *word))
+                .min()
+        })
         .flatten()
-        .filter(|(distance, word)| *distance <= (word.len().max(found.len()) / 3).max(1) && *distance < word.len());
+        .filter(|(distance, _, word)| *distance <= (word.len().max(found.len()) / 3).max(1) && *distance < word.len())
+        .map(|(.., word)| word)
+        .or_else(|| known.iter().copied().find(|word| found.len() > 2 && word.starts_with(found)));
     match best {
-        Some((_, word)) => Some(format!("did you mean `{word}`?")),
+        Some(word) => Some(format!("did you mean `{word}`?")),
         None if known.is_empty() => None,
         None if known.len() <= 24 => Some(format!("known: {}", known.join(", "))),
         None => None,
     }
+}
+
+// Of words equally near, the one that begins alike is meant.
+fn shared(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }

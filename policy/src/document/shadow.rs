@@ -11,6 +11,7 @@ use super::problems::{Complaint, Problems};
 use super::source::Span;
 use crate::model::{AddressList, AddressMatch, IcmpMatch, InterfaceMatch, Location, Match, Rule};
 use crate::ranges::{AddressRanges, Number, Ranges};
+use crate::services::{ICMP, ICMPV6};
 
 // Comparisons for one chain; after that the search ends, and says so.
 const BUDGET: usize = 20_000_000;
@@ -82,7 +83,7 @@ fn covers(a: &Match, b: &Match) -> bool {
         && field(a.fragment.as_ref(), b.fragment.as_ref(), |a, b| a == b)
         && field(a.family.as_ref(), b.family.as_ref(), |a, b| (a.v4 || !b.v4) && (a.v6 || !b.v6))
         && field(a.flags.as_ref(), b.flags.as_ref(), |a, b| a.intersection(b) == *b)
-        && field(a.icmp.as_ref(), b.icmp.as_ref(), icmp_covers)
+        && field(a.icmp.as_ref(), b.icmp.as_ref(), |a, b_icmp| icmp_covers(a, b_icmp, b.proto.as_ref()))
         && conditions(&a.from, &b.from, address_covers)
         && conditions(&a.to, &b.to, address_covers)
         && conditions(&a.interface, &b.interface, interface_covers)
@@ -102,8 +103,11 @@ fn conditions<T>(a: &[T], b: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
     a.iter().all(|a| b.iter().any(|b| covers(a, b)))
 }
 
-fn icmp_covers(a: &IcmpMatch, b: &IcmpMatch) -> bool {
-    within(b.v4.as_slice(), a.v4.as_slice()) && within(b.v6.as_slice(), a.v6.as_slice())
+// A message by number is in both families' ranges; the protocol beside it says which one counts.
+fn icmp_covers(a: &IcmpMatch, b: &IcmpMatch, proto: Option<&Ranges>) -> bool {
+    let possible = |protocol: u8| proto.is_none_or(|proto| proto.contains(protocol.into()));
+    (!possible(ICMP) || within(b.v4.as_slice(), a.v4.as_slice()))
+        && (!possible(ICMPV6) || within(b.v6.as_slice(), a.v6.as_slice()))
 }
 
 fn interface_covers(a: &InterfaceMatch, b: &InterfaceMatch) -> bool {

@@ -179,7 +179,7 @@ impl<'t> Reader<'t, '_> {
     fn depth(&mut self, span: Span) -> bool {
         let fits = self.stack.len() <= MAX_DEPTH;
         if !fits {
-            self.problems.error(span, format!("lists and mappings lie more than {MAX_DEPTH} levels deep"));
+            self.problems.error(span, too_deep());
         }
         fits
     }
@@ -272,8 +272,13 @@ impl<'t> Reader<'t, '_> {
             );
         }
         let [.., Frame::List { .. }, Frame::Map { span, .. }] = self.stack.as_slice() else { return None };
-        // In a list such a mapping begins at its key, with no brace of its own.
-        (*span == Span { end: span.end, ..at } && span.end == span.column).then(|| {
+        // In `[...]` such a mapping begins at its key, with no brace of its own; after `- ` it is an ordinary one.
+        let before: String = line.chars().take(at.column as usize - 1).collect();
+        let in_brackets = match before.trim_end().chars().next_back() {
+            None => after.any(|c| c == ',' || c == ']'),
+            last => matches!(last, Some('[' | ',')),
+        };
+        (in_brackets && *span == Span { end: span.end, ..at } && span.end == span.column).then(|| {
             Complaint::new(format!("YAML reads the `:` at the end of {} as a key's", quote(&format!("{key}:"))))
                 .help("a value that ends in `:` needs quotes")
         })
@@ -339,6 +344,11 @@ impl<'t> Reader<'t, '_> {
         }
         true
     }
+}
+
+/// The parser has a bound of its own, which a text of brackets meets before ours.
+pub(super) fn too_deep() -> Complaint {
+    Complaint::new(format!("lists and mappings lie more than {MAX_DEPTH} levels deep"))
 }
 
 fn bad_key(text: &str) -> Complaint {

@@ -4,6 +4,7 @@ use saphyr_parser::ScanError;
 
 use super::problems::Complaint;
 use super::source::{Lines, Span};
+use super::tree;
 
 /// The place and the complaint for a parser's error.
 pub(super) fn explain(error: &ScanError, text: &str, lines: &Lines, file: u32) -> (Span, Complaint) {
@@ -12,6 +13,9 @@ pub(super) fn explain(error: &ScanError, text: &str, lines: &Lines, file: u32) -
     let span = Span { file, line, column, end: column + 1 };
     let shown = lines.get(text, line).unwrap_or_default();
     let at = shown.chars().nth(mark.col());
+    if error.info() == "recursion limit exceeded" {
+        return (span, tree::too_deep());
+    }
     let complaint = Complaint::new(format!("this is not YAML: {}", error.info()));
     let complaint = match help(error.info(), at, shown, line, text, lines) {
         Some(help) => complaint.help(help),

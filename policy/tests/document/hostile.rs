@@ -125,7 +125,7 @@ proptest! {
         prop_assert_eq!(&first, &again);
         if let Err(report) = first {
             prop_assert!(!report.diagnostics.is_empty());
-            report.render(true);
+            prop_assert!(!report.render(true).is_empty());
         }
     }
 
