@@ -229,6 +229,17 @@ fn help_explains_exit_codes_and_gives_examples() {
 }
 
 #[test]
+fn the_schema_names_every_key_of_a_policy() {
+    let run = ringctl(["schema"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let schema: Value = serde_json::from_str(&run.out).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().starts_with("https://json-schema.org/"));
+    for key in ["ringfence", "mode", "sets", "network", "groups", "tests"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let run = ringctl(["completions", shell]);

@@ -16,6 +16,7 @@ mod off;
 mod on;
 mod rollback;
 mod rules;
+mod schema;
 mod set;
 mod show;
 mod status;
@@ -47,6 +48,7 @@ pub enum Command {
     Explain(explain::Explain),
     Off(off::Off),
     On(on::On),
+    Schema(schema::Schema),
     Completions(completions::Completions),
     #[command(hide = true)]
     Man(man::Man),
@@ -81,6 +83,7 @@ pub fn run(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::Explain(command) => command.run(context),
         Command::Off(command) => command.run(context),
         Command::On(command) => command.run(context),
+        Command::Schema(command) => command.run(context),
         Command::Completions(command) => command.run(context),
         Command::Man(command) => command.run(context),
     }
