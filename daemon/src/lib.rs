@@ -1,1 +1,3 @@
-//! .
+//! The control daemon: keeps the kernel in the state that the policy asks for.
+
+pub mod kernel;

@@ -1,0 +1,140 @@
+//! What can go wrong between the daemon and the kernel.
+
+use std::{io, path::PathBuf};
+
+/// An error of the kernel half of the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The process may not load BPF programs or attach them.
+    #[error("lacks the capability {capability}; run it as root, or as the unit file does")]
+    Privilege {
+        /// Name of the capability.
+        capability: &'static str,
+    },
+    /// The kernel lacks something that Ringfence cannot do without.
+    #[error("the kernel lacks {feature}, which Linux has since {since}")]
+    Unsupported {
+        /// What it lacks, and the configuration option where there is one.
+        feature: &'static str,
+        /// First kernel that has it.
+        since: &'static str,
+    },
+    /// The directory for pins is not on a BPF filesystem.
+    #[error("{path} is not on a BPF filesystem; mount one with `mount -t bpf bpf {path}`", path = path.display())]
+    NotBpffs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another daemon holds the same pins.
+    #[error("another ringfenced owns {path}", path = path.display())]
+    Owned {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Something pinned under our names is not what this version makes.
+    #[error("{path} is pinned but is not what this version of Ringfence pins there; remove it, or run `ringctl off` of the version that made it", path = path.display())]
+    Foreign {
+        /// The pin.
+        path: PathBuf,
+    },
+    /// All slots are taken by generations that are in force or being loaded.
+    #[error("no free slot for another generation")]
+    NoSlot,
+    /// The generation is still the current or the previous one.
+    #[error("generation {generation} is in force")]
+    InForce {
+        /// Its number.
+        generation: u64,
+    },
+    /// The frame is too short for a test run.
+    #[error("the kernel takes no frame of {length} bytes for a test run, it needs at least {needed}")]
+    FrameTooShort {
+        /// Bytes given.
+        length: usize,
+        /// Bytes needed.
+        needed: usize,
+    },
+    /// The generation has no program for the question.
+    #[error("the policy has no {chain} chain")]
+    NoChain {
+        /// The chain asked about.
+        chain: &'static str,
+    },
+    /// A value is larger than the table it goes into.
+    #[error("{what} is full: {limit} entries")]
+    Full {
+        /// The table.
+        what: &'static str,
+        /// Its size.
+        limit: u32,
+    },
+    /// The kernel refused to load a program.
+    #[error("the kernel refuses the program {program}: {log}")]
+    Load {
+        /// Its name.
+        program: &'static str,
+        /// The last lines of the verifier's log.
+        log: String,
+        /// The answer of the system call.
+        #[source]
+        source: io::Error,
+    },
+    /// The object could not be relocated or its maps not made.
+    #[error("cannot load the object {object}")]
+    Object {
+        /// `dispatch` or `network`.
+        object: &'static str,
+        /// Why.
+        #[source]
+        source: aya::EbpfError,
+    },
+    /// An object lacks a program that this version expects: the build is broken.
+    #[error("the object {object} has no {kind} program {program}")]
+    Missing {
+        /// `dispatch` or `network`.
+        object: &'static str,
+        /// The program's type.
+        kind: &'static str,
+        /// The program's name.
+        program: &'static str,
+    },
+    /// A test run failed.
+    #[error("test run of {program}")]
+    TestRun {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// `off` removed everything it knows, and something is still there.
+    #[error("still present after removal: {left}")]
+    Left {
+        /// What.
+        left: String,
+    },
+    /// A system call failed.
+    #[error("{what}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Result of a kernel operation.
+pub type Result<T> = std::result::Result<T, KernelError>;
+
+/// Names what was attempted.
+pub trait Context<T> {
+    /// Wraps the error.
+    fn context(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| KernelError::Io { what: what(), source: error.into() })
+    }
+}

@@ -1,0 +1,137 @@
+//! Where things are pinned, and who owns the place.
+//!
+//! Below `<bpffs>/v<ABI_VERSION>/`: `maps/NAME` and `programs/NAME` (the dispatchers), which outlive generations;
+//! `links/IFINDEX-HOOK`; `gen/NUMBER-SLOT/` with a generation's own maps and programs. A generation is built in
+//! `gen/loading-SLOT` and renamed when it is whole. (No name has a dot: bpffs reserves them.)
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+use ringfence_abi::ABI_VERSION;
+
+use super::error::{Context as _, KernelError, Result};
+
+/// The directory of all pins.
+#[derive(Debug)]
+pub struct Pins {
+    root: PathBuf,
+    // Held for as long as this process owns the pins. The kernel drops it when the process dies, however it dies.
+    _owner: Flock<File>,
+}
+
+impl Pins {
+    /// Takes possession of the directory, which it makes if need be.
+    pub fn own(bpffs: &Path) -> Result<Self> {
+        let not_bpffs = || KernelError::NotBpffs { path: bpffs.to_owned() };
+        let existing = bpffs.ancestors().find(|path| path.exists()).ok_or_else(not_bpffs)?;
+        if statfs(existing).context(|| format!("cannot look at {}", existing.display()))?.filesystem_type()
+            != BPF_FS_MAGIC
+        {
+            return Err(not_bpffs());
+        }
+        let root = bpffs.join(format!("v{ABI_VERSION}"));
+        for directory in [root.clone(), root.join("maps"), root.join("programs"), root.join("links"), root.join("gen")]
+        {
+            fs::create_dir_all(&directory).context(|| format!("cannot make {}", directory.display()))?;
+        }
+        let directory = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(owner) => Ok(Self { root, _owner: owner }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(KernelError::Owned { path: root }),
+            Err((_, error)) => Err(error).context(|| format!("cannot lock {}", root.display())),
+        }
+    }
+
+    /// The directory of all pins of this version.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A map that outlives generations.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.root.join("maps").join(name)
+    }
+
+    /// A program that outlives generations.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.root.join("programs").join(name)
+    }
+
+    /// The link of a device at a hook.
+    pub fn link(&self, ifindex: u32, hook: &str) -> PathBuf {
+        self.links().join(format!("{ifindex}-{hook}"))
+    }
+
+    /// All links.
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// A whole generation.
+    pub fn generation(&self, number: u64, slot: u8) -> PathBuf {
+        self.root.join("gen").join(format!("{number}-{slot}"))
+    }
+
+    /// A generation that is being built.
+    pub fn loading(&self, slot: u8) -> PathBuf {
+        self.root.join("gen").join(format!("loading-{slot}"))
+    }
+
+    /// The whole generations: number, slot and directory, in the order of their numbers. What else is there, a build
+    /// that was interrupted, is removed.
+    pub fn generations(&self) -> Result<Vec<(u64, u8, PathBuf)>> {
+        let mut found = Vec::new();
+        for name in names(&self.root.join("gen"))? {
+            let parsed =
+                name.split_once('-').and_then(|(number, slot)| Some((number.parse().ok()?, slot.parse().ok()?)));
+            match parsed {
+                Some((number, slot)) => found.push((number, slot, self.generation(number, slot))),
+                None => remove(&self.root.join("gen").join(name))?,
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes all pins, last of all the directory.
+    pub fn remove_all(&self) -> Result<()> {
+        remove(&self.root)
+    }
+}
+
+/// Mounts a BPF filesystem if the directory is on none yet.
+pub fn mount_bpffs(directory: &Path) -> Result<()> {
+    let what = || format!("cannot mount a BPF filesystem at {}", directory.display());
+    if statfs(directory).context(what)?.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    mount(Some("bpf"), directory, Some("bpf"), MsFlags::empty(), Some("mode=0700")).context(what)
+}
+
+/// The names in a directory.
+pub fn names(directory: &Path) -> Result<Vec<String>> {
+    let what = || format!("cannot list {}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).context(what)? {
+        names.push(entry.context(what)?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// Removes a pin, or a directory of pins. What is not there is removed already.
+pub fn remove(path: &Path) -> Result<()> {
+    let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.context(|| format!("cannot remove {}", path.display())),
+    }
+}

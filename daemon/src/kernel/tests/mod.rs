@@ -1,0 +1,7 @@
+//! The kernel module on this machine's kernel, in network namespaces of its own.
+
+mod attaching;
+mod dynamic;
+mod generations;
+mod owning;
+mod world;
