@@ -1,0 +1,241 @@
+//! Dynamic entries and set elements on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ringfence_api::Prefix;
+use serde::{Deserialize, Serialize};
+
+use super::entries::{Entries, Entry};
+use super::sets::{Member, Sets};
+use crate::clock::{Expiry, boot_id, boot_now, wall_now};
+use crate::state::StateError;
+use crate::state::files::Journal;
+
+/// A journal shorter than this is not worth shortening.
+const SHORT: usize = 1024;
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// What follows was written in this boot, and no entry below `next` may be numbered again.
+    Boot {
+        /// The kernel's name for the boot.
+        id: String,
+        /// The next entry's id.
+        next: u64,
+    },
+    /// A new entry.
+    Entry(Entry),
+    /// An entry taken back.
+    Undo {
+        /// Its id.
+        id: u64,
+    },
+    /// Elements added to a set.
+    Add {
+        /// The set.
+        set: String,
+        /// The elements.
+        elements: Vec<Prefix>,
+        /// Until when.
+        expiry: Option<Expiry>,
+        /// Why.
+        reason: Option<String>,
+        /// Who.
+        by: Option<String>,
+    },
+    /// Elements taken out of a set.
+    Del {
+        /// The set.
+        set: String,
+        /// The elements.
+        elements: Vec<Prefix>,
+    },
+    /// All elements taken out of a set.
+    Flush {
+        /// The set.
+        set: String,
+    },
+}
+
+impl Event {
+    /// Elements added.
+    #[must_use]
+    pub fn add(set: &str, elements: &[Prefix], member: &Member) -> Self {
+        let own = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        Self::Add {
+            set: set.to_owned(),
+            elements: elements.to_vec(),
+            expiry: member.expiry,
+            reason: own(&member.reason),
+            by: own(&member.by),
+        }
+    }
+
+    /// Elements taken out.
+    #[must_use]
+    pub fn del(set: &str, elements: &[Prefix]) -> Self {
+        Self::Del { set: set.to_owned(), elements: elements.to_vec() }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Add { elements, .. } | Self::Del { elements, .. } if elements.is_empty())
+    }
+}
+
+/// The journal.
+#[derive(Debug)]
+pub struct Log {
+    journal: Journal,
+    short: usize,
+}
+
+impl Log {
+    /// Opens the journal and does again what it says; what has expired meanwhile is left out.
+    pub fn open(path: &Path, entries: &mut Entries, sets: &mut Sets) -> Result<Self, StateError> {
+        let (journal, events) = Journal::open(path)?;
+        let (now, wall, this_boot) = (boot_now(), wall_now(), boot_id());
+        let mut same_boot = true;
+        for event in events {
+            let expiry = |expiry: Option<Expiry>| expiry.map(|e| if same_boot { e } else { e.rebooted(now, wall) });
+            match event {
+                Event::Boot { id, next } => {
+                    same_boot = id == this_boot;
+                    entries.reserve(next);
+                }
+                Event::Entry(entry) => drop(entries.insert(Entry { expiry: expiry(entry.expiry), ..entry })),
+                Event::Undo { id } => drop(entries.remove(id)),
+                Event::Add { set, elements, expiry: until, reason, by } => {
+                    let member = Member { expiry: expiry(until), reason: reason.map(Arc::from), by: by.map(Arc::from) };
+                    sets.insert(&set, &elements, &member);
+                }
+                Event::Del { set, elements } => drop(sets.remove(&set, &elements)),
+                Event::Flush { set } => drop(sets.flush(&set)),
+            }
+        }
+        entries.expire(now);
+        sets.expire(now);
+        let mut log = Self { journal, short: SHORT };
+        // Written anew, it begins with this boot.
+        log.rewrite(entries, sets)?;
+        Ok(log)
+    }
+
+    /// Writes changes.
+    pub fn append(&mut self, events: &[Event]) -> Result<(), StateError> {
+        let events: Vec<&Event> = events.iter().filter(|event| !event.is_empty()).collect();
+        self.journal.append(&events)
+    }
+
+    /// Shortens the journal when most of it no longer matters.
+    pub fn tidy(&mut self, entries: &Entries, sets: &Sets) -> Result<(), StateError> {
+        if self.journal.len() > self.short { self.rewrite(entries, sets) } else { Ok(()) }
+    }
+
+    fn rewrite(&mut self, entries: &Entries, sets: &Sets) -> Result<(), StateError> {
+        let mut events = vec![Event::Boot { id: boot_id(), next: entries.next_id() }];
+        let mut oldest_first: Vec<&Entry> = entries.iter().collect();
+        oldest_first.reverse();
+        events.extend(oldest_first.into_iter().cloned().map(Event::Entry));
+        for name in sets.filled() {
+            if sets.is_kept_by_daemon(name) {
+                continue;
+            }
+            // Elements that were added together are written together.
+            let mut groups: BTreeMap<_, (Member, Vec<Prefix>)> = BTreeMap::new();
+            for (element, member) in sets.elements(name, None) {
+                let key = (member.expiry.map(|e| (e.boot, e.wall)), member.reason.clone(), member.by.clone());
+                groups.entry(key).or_insert_with(|| (member.clone(), Vec::new())).1.push(element);
+            }
+            events.extend(groups.into_values().map(|(member, elements)| Event::add(name, &elements, &member)));
+        }
+        self.journal.rewrite(&events)?;
+        self.short = SHORT.max(2 * self.journal.len());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ringfence_api::{Direction, EntryVerb, Target};
+
+    use super::*;
+
+    fn entry(id: u64, expiry: Option<Expiry>) -> Entry {
+        Entry {
+            id,
+            verb: EntryVerb::Deny,
+            target: Target { address: "203.0.113.5".parse().unwrap(), port: None },
+            direction: Direction::In,
+            expiry,
+            reason: Some("scanning".into()),
+            by: "root".into(),
+            created: 7,
+        }
+    }
+
+    fn open(path: &Path) -> (Log, Entries, Sets) {
+        let (mut entries, mut sets) = (Entries::default(), Sets::default());
+        let log = Log::open(path, &mut entries, &mut sets).unwrap();
+        (log, entries, sets)
+    }
+
+    #[test]
+    fn everything_comes_back_but_what_expired_and_ids_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dynamic.jsonl");
+        let (mut log, _, _) = open(&path);
+        let soon = Expiry { boot: 1, wall: 1 };
+        let later = Expiry::after(Duration::from_secs(3600));
+        let member = Member { expiry: Some(later), reason: Some("why".into()), by: Some("root".into()) };
+        let elements = ["10.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        log.append(&[
+            Event::Entry(entry(1, Some(later))),
+            Event::Entry(entry(2, Some(soon))),
+            Event::Entry(entry(3, None)),
+            Event::Undo { id: 3 },
+            Event::add("jail", &elements, &member),
+            Event::del("jail", &elements[..1]),
+            Event::add("other", &elements, &Member::default()),
+            Event::Flush { set: "other".into() },
+        ])
+        .unwrap();
+        drop(log);
+        for _ in 0..2 {
+            let (log, entries, sets) = open(&path);
+            assert_eq!(entries.iter().cloned().collect::<Vec<_>>(), [entry(1, Some(later))]);
+            assert_eq!(entries.next_id(), 4);
+            assert_eq!(sets.elements("jail", None).collect::<Vec<_>>(), [(elements[1], &member)]);
+            assert_eq!(sets.len("other"), 0);
+            assert_eq!(log.journal.len(), 3);
+        }
+    }
+
+    #[test]
+    fn after_a_reboot_wall_time_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dynamic.jsonl");
+        // Boot time far in the future as this boot sees it, wall time an hour from now.
+        let foreign = Expiry { boot: u64::MAX / 2, wall: wall_now() + 3_600_000 };
+        let past = Expiry { boot: u64::MAX / 2, wall: wall_now() - 1000 };
+        let lines = [
+            Event::Boot { id: "another boot".into(), next: 9 },
+            Event::Entry(entry(1, Some(foreign))),
+            Event::Entry(entry(2, Some(past))),
+        ];
+        let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        std::fs::write(&path, text).unwrap();
+        let (_, entries, _) = open(&path);
+        let left: Vec<&Entry> = entries.iter().collect();
+        assert_eq!(left.len(), 1);
+        let expiry = left[0].expiry.unwrap();
+        let hour = expiry.boot - boot_now();
+        assert!((3_590_000_000_000..3_600_000_000_001).contains(&hour), "{hour}");
+        assert_eq!(entries.next_id(), 9);
+    }
+}

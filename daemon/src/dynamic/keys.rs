@@ -1,0 +1,51 @@
+//! Addresses as the kernel's keys have them.
+
+use std::net::IpAddr;
+
+use ringfence_abi::dynamic::{ElementKey, V4, V6};
+use ringfence_api::Prefix;
+
+/// [`V4`] or [`V6`].
+#[must_use]
+pub fn family(prefix: Prefix) -> u8 {
+    if prefix.address().is_ipv4() { V4 } else { V6 }
+}
+
+/// The address left-aligned in two words, each a number: IPv4 in the high 32 bits of the first.
+#[must_use]
+pub fn words(prefix: Prefix) -> [u64; 2] {
+    match prefix.address() {
+        IpAddr::V4(a) => [u64::from(a.to_bits()) << 32, 0],
+        IpAddr::V6(a) => [(a.to_bits() >> 64) as u64, a.to_bits() as u64],
+    }
+}
+
+/// The key of an element of the dynamic set with kernel id `set`.
+#[must_use]
+pub fn element(set: u16, prefix: Prefix) -> ElementKey {
+    ElementKey { address: words(prefix), set, family: family(prefix), length: prefix.length(), zero: 0 }
+}
+
+/// Whether some address is in both.
+#[must_use]
+pub fn overlap(a: Prefix, b: Prefix) -> bool {
+    a.contains(b.address()) || b.contains(a.address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_hold_the_address_left_aligned() {
+        assert_eq!(words("10.1.2.0/24".parse().unwrap()), [0x0a01_0200 << 32, 0]);
+        assert_eq!(words("2001:db8::1".parse().unwrap()), [0x2001_0db8 << 32, 1]);
+    }
+
+    #[test]
+    fn prefixes_overlap_within_a_family_only() {
+        let p = |text: &str| text.parse::<Prefix>().unwrap();
+        assert!(overlap(p("10.0.0.0/8"), p("10.1.0.0/16")) && overlap(p("10.1.0.0/16"), p("10.0.0.0/8")));
+        assert!(!overlap(p("10.0.0.0/8"), p("11.0.0.0/8")) && !overlap(p("0.0.0.0/0"), p("::/0")));
+    }
+}
