@@ -1,0 +1,12 @@
+//! Generations in force: how one comes there, is kept, and gives way to another.
+
+pub mod active;
+pub mod candidate;
+pub mod change;
+pub mod diff;
+pub mod explain;
+pub mod history;
+pub mod off;
+pub mod session;
+pub mod start;
+pub mod switch;
