@@ -40,8 +40,8 @@ impl Daemon {
             }));
         };
         packet.interface = Some(attachment.wanted.name.clone());
-        let link = network.links.get(&index);
-        let l3 = link.is_some_and(|link| link.framing == Framing::Ip);
+        let device = network.links.get(&index);
+        let l3 = device.is_some_and(|link| link.framing == Framing::Ip);
         let frame = oracle::frame(&packet, l3).map_err(|error| Error::BadInput(error.to_string()))?;
 
         let at_xdp =
@@ -67,9 +67,9 @@ impl Daemon {
             hook: if hook == Hook::XdpIngress { OracleHook::Xdp } else { OracleHook::Tc },
             ingress,
             interface: attachment.wanted.name.clone(),
-            loopback: link.is_some_and(|link| link.loopback),
+            loopback: device.is_some_and(|link| link.loopback),
             l3,
-            gso: false,
+            segment: 0,
             tag: None,
             mark: (hook != Hook::XdpIngress).then_some(question.mark),
         };

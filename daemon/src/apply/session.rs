@@ -62,7 +62,7 @@ fn cut(
             interface: link.name.clone(),
             loopback: link.loopback,
             l3,
-            gso: false,
+            segment: 0,
             tag: None,
             mark: Some(0),
         };
