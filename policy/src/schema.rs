@@ -52,14 +52,14 @@ fn list(item: &Value) -> Value {
     json!({"type": "array", "items": item, "minItems": 1})
 }
 
-fn object(properties: Value) -> Value {
+fn object(properties: &Value) -> Value {
     json!({"type": "object", "minProperties": 1, "additionalProperties": false, "properties": properties})
 }
 
 // One value, a list of them, or `{in, not}`.
 fn selection(item: &Value) -> Value {
     let some = json!({"anyOf": [item, list(item)]});
-    json!({"anyOf": [item, list(item), object(json!({"in": some, "not": some}))]})
+    json!({"anyOf": [item, list(item), object(&json!({"in": some, "not": some}))]})
 }
 
 // The loader reads text, so a number in quotes is a number too.
@@ -92,28 +92,28 @@ fn interface() -> Value {
 
 fn set() -> Value {
     let value = json!({"type": ["string", "integer"]});
-    let dynamic = object(json!({
+    let dynamic = object(&json!({
         "dynamic": {"const": true},
         "timeout": {"type": "string", "pattern": "^[0-9]+[smhdw]$"},
         "capacity": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_CAPACITY}, {"type": "string"}]},
         "full": {"enum": ["refuse", "evict-oldest"]},
         "never": {"anyOf": [address(), list(&address())]},
     }));
-    json!({"anyOf": [value, list(&value), object(json!({"file": {"type": "string"}, "optional": {"type": "boolean"}})), dynamic]})
+    json!({"anyOf": [value, list(&value), object(&json!({"file": {"type": "string"}, "optional": {"type": "boolean"}})), dynamic]})
 }
 
 fn network() -> Value {
     let floor: Map<String, Value> =
         FLOOR_NAMES.iter().map(|line| ((*line).to_owned(), json!({"type": "boolean"}))).collect();
-    let chain = object(json!({
+    let chain = object(&json!({
         "default": {"enum": ["accept", "drop", "reject"]},
         "stateless": {"type": "boolean"},
         "protect": {"enum": ["syn-flood"]},
         "rules": list(&json!({"$ref": "#/$defs/rule"})),
     }));
-    object(json!({
+    object(&json!({
         "interfaces": {"anyOf": [interface(), list(&interface())]},
-        "floor": object(Value::Object(floor)),
+        "floor": object(&Value::Object(floor)),
         "ingress": chain,
         "egress": chain,
     }))
@@ -121,7 +121,7 @@ fn network() -> Value {
 
 fn fields() -> Value {
     let icmp = json!({"anyOf": [{"enum": ICMP_MESSAGES.iter().map(|(name, ..)| *name).collect::<Vec<_>>()}, {"type": "integer", "minimum": 0, "maximum": 255}, {"type": "string", "pattern": "^[0-9]"}]});
-    let fields = object(json!({
+    let fields = object(&json!({
         "from": selection(&address()),
         "to": selection(&address()),
         "proto": selection(&names_or_number(PROTOCOLS.iter().map(|(name, _)| *name))),
@@ -142,18 +142,18 @@ fn fields() -> Value {
 }
 
 fn log() -> Value {
-    json!({"anyOf": [{"const": true}, object(json!({"rate": {"type": "string"}, "sample": {"type": "string", "pattern": "^1/"}}))]})
+    json!({"anyOf": [{"const": true}, object(&json!({"rate": {"type": "string"}, "sample": {"type": "string", "pattern": "^1/"}}))]})
 }
 
 fn limit() -> Value {
     let rate = json!({"type": "string", "pattern": "^[0-9]+[A-Za-z]*/ *[a-z]+$"});
     object(
-        json!({"rate": rate, "over": rate, "connections": number(), "burst": number(), "per": {"type": "string", "pattern": "^(source|destination|rule)(/[0-9]+)?$"}}),
+        &json!({"rate": rate, "over": rate, "connections": number(), "burst": number(), "per": {"type": "string", "pattern": "^(source|destination|rule)(/[0-9]+)?$"}}),
     )
 }
 
 // A rule: the keys beside the verb, and exactly one of the verbs.
-fn with_verbs(properties: Value, verbs: &[&str]) -> Value {
+fn with_verbs(properties: &Value, verbs: &[&str]) -> Value {
     let mut rule = object(properties);
     rule["oneOf"] = verbs.iter().map(|verb| json!({"required": [verb]})).collect();
     rule
@@ -163,7 +163,7 @@ fn rule() -> Value {
     let fields = json!({"$ref": "#/$defs/fields"});
     let set = json!({"type": "string", "pattern": "^\\$"});
     with_verbs(
-        json!({
+        &json!({
             "accept": fields, "drop": fields, "reject": fields, "count": fields,
             "use": name(),
             "when": fields,
@@ -172,7 +172,7 @@ fn rule() -> Value {
             "mode": mode(),
             "log": log(),
             "limit": limit(),
-            "add": object(json!({"source": set, "destination": set, "unproven": {"type": "boolean"}})),
+            "add": object(&json!({"source": set, "destination": set, "unproven": {"type": "boolean"}})),
             "protect": {"enum": ["syn-flood"]},
         }),
         &["accept", "drop", "reject", "count", "use"],
@@ -186,13 +186,13 @@ fn host_fields() -> Value {
     for field in ["anonymous", "owner", "container"] {
         fields.insert(field.into(), json!({"type": "boolean"}));
     }
-    json!({"anyOf": [{"const": "any"}, object(Value::Object(fields))]})
+    json!({"anyOf": [{"const": "any"}, object(&Value::Object(fields))]})
 }
 
 fn host_rule() -> Value {
     let fields = json!({"$ref": "#/$defs/host_fields"});
     with_verbs(
-        json!({
+        &json!({
             "allow": fields, "deny": fields, "count": fields,
             "use": name(),
             "when": fields,
@@ -211,8 +211,8 @@ fn host_rule() -> Value {
 fn test() -> Value {
     let value = json!({"type": ["string", "integer", "boolean"]});
     let packet: Map<String, Value> = PACKET_KEYS.iter().map(|key| ((*key).to_owned(), value.clone())).collect();
-    let mut test = object(json!({
-        "packet": object(Value::Object(packet)),
+    let mut test = object(&json!({
+        "packet": object(&Value::Object(packet)),
         "access": {"$ref": "#/$defs/host_fields"},
         "expect": {"enum": ["accept", "drop", "reject", "allow", "deny"]},
         "rule": {"type": "string"},
