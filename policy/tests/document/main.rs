@@ -7,6 +7,7 @@ mod mistakes;
 mod model;
 mod packets;
 mod rules;
+mod schema;
 mod sets;
 
 use std::path::PathBuf;
