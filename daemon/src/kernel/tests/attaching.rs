@@ -40,7 +40,7 @@ fn native_xdp_and_tcx_are_used_where_they_can_be() {
         assert!(run("ip", &["-d", "link", "show", "dev", "a"]).contains("prog/xdp"), "in the driver, not generic");
         kernel.detach(a.index).unwrap();
         assert!(!run("ip", &["-d", "link", "show", "dev", "a"]).contains("xdp"));
-        assert_eq!(at(a, BPF_TCX_EGRESS), []);
+        assert!(at(a, BPF_TCX_EGRESS).is_empty());
     });
 }
 
@@ -69,7 +69,7 @@ fn the_ingress_hook_changes_without_a_gap_and_goes_on_request() {
         send_frames("b", 3);
         assert_eq!(by_default(&drop, 0), 3, "judged once");
         kernel.attach(a, Some(IngressHook::Xdp), true).unwrap();
-        assert_eq!(at(a, BPF_TCX_INGRESS), []);
+        assert!(at(a, BPF_TCX_INGRESS).is_empty());
         send_frames("b", 3);
         assert_eq!(by_default(&drop, 0), 6, "judged once");
         assert_eq!(kernel.attach(a, None, false).unwrap(), []);
