@@ -28,7 +28,7 @@ pub fn wall_now() -> u64 {
 
 fn nanoseconds(clock: ClockId) -> u64 {
     // Both clocks exist since Linux 2.6.39 and cannot fail with a valid pointer.
-    clock_gettime(clock).map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+    clock_gettime(clock).map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
 }
 
 /// The kernel's name for this boot; empty where `/proc` is not mounted.

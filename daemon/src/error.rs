@@ -149,7 +149,7 @@ fn shortened(text: &str) -> String {
     let cut = |line: &str| line.chars().take(MAX_CAUSE).collect::<String>();
     // The log ends with statistics; what is before them says what is wrong.
     let statistics = ["processed ", "verification time", "stack depth"];
-    match lines.filter(|line| !statistics.iter().any(|word| line.starts_with(word))).last() {
+    match lines.rfind(|line| !statistics.iter().any(|word| line.starts_with(word))) {
         Some(last) => format!("{} ... {}", cut(first), cut(last)),
         None => cut(first),
     }

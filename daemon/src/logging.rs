@@ -12,11 +12,10 @@ pub fn start() {
     // systemd sets this when stdout or stderr go to the journal.
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let registry = tracing_subscriber::registry().with(filter);
-    match journal {
-        Some(journal) => registry.with(journal).init(),
-        None => {
-            let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            registry.with(fmt::layer().with_writer(stderr).with_ansi(colour).with_target(false)).init();
-        }
+    if let Some(journal) = journal {
+        registry.with(journal).init();
+    } else {
+        let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        registry.with(fmt::layer().with_writer(stderr).with_ansi(colour).with_target(false)).init();
     }
 }

@@ -1,6 +1,8 @@
 //! The process itself: its exit codes, its socket, what it refuses. Each daemon has a network and a mount namespace of
 //! its own, so that it meets neither the machine's interfaces nor another test's pins.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: to fail is to say so")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use ringfence_api::{
 use tempfile::TempDir;
 
 /// The daemon compiles and loads within a second; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Place {
     directory: TempDir,

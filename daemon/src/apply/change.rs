@@ -62,7 +62,7 @@ impl Daemon {
         let number = self.next_number()?;
         let record = candidate.record(number, &caller.name(), why, confirm.is_none());
         self.note_copies(&candidate);
-        self.switch(candidate, Plan { record, new: true, confirm })?;
+        self.switch(candidate, &Plan { record, new: true, confirm })?;
         answer.generation = Some(number);
         answer.diff.to = Some(number);
         let mut control = self.control();
@@ -191,7 +191,7 @@ impl Daemon {
         let record = self.store.record(target)?;
         let record = crate::state::generations::Record { confirmed: true, tables: candidate.tables_digest(), ..record };
         self.store.set_record(&record)?;
-        self.switch(candidate, Plan { record, new: false, confirm: None })?;
+        self.switch(candidate, &Plan { record, new: false, confirm: None })?;
         tracing::info!(generation = target, by = caller.name(), "rolled back");
         Ok(GenerationAnswer { generation: target })
     }

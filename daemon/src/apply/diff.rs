@@ -39,12 +39,14 @@ fn rules_of(lines: &[KeptLine]) -> Vec<&KeptLine> {
     lines.iter().filter(|line| line.is_rule() || line.name == "default").collect()
 }
 
+/// What two lines have in common that are the same rule.
+type Key<'a> = fn(&'a KeptLine) -> Option<(&'a str, &'a str, u64)>;
+
 /// For each new line the old one it continues: by given name, otherwise by content, otherwise by place if the name that
 /// was made from the place is the same.
 fn pair(old: &[&KeptLine], new: &[&KeptLine]) -> Vec<Option<usize>> {
     let mut pairs = vec![None; new.len()];
     let mut used = HashSet::new();
-    type Key<'a> = fn(&'a KeptLine) -> Option<(&'a str, &'a str, u64)>;
     let keys: [Key<'_>; 3] = [
         |line| line.named.then_some((line.chain.as_str(), line.name.as_str(), 0)),
         |line| (!line.named).then_some((line.chain.as_str(), "", line.content)),

@@ -9,6 +9,7 @@ use super::switch::{Plan, note};
 use crate::clock::Expiry;
 use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::{Error, Result};
+use crate::interfaces::attachments::Attachments;
 use crate::kernel::Kernel;
 use crate::server::caller::Caller;
 use crate::state::standing::Audit;
@@ -44,7 +45,7 @@ impl Daemon {
         if let Some(kernel) = self.take_kernel() {
             kernel.off()?;
         }
-        control.attachments = Default::default();
+        control.attachments = Attachments::default();
         removed.push(format!("pins below {}", self.arguments.bpffs.display()));
         tracing::warn!(by = caller.name(), "off: nothing is enforced");
         Ok(OffAnswer { removed })
@@ -67,7 +68,7 @@ impl Daemon {
         self.set_kernel(kernel);
         self.restore_mode()?;
         let record = self.store.record(number)?;
-        self.switch(candidate, Plan { record, new: false, confirm: None })?;
+        self.switch(candidate, &Plan { record, new: false, confirm: None })?;
         self.control().standing.change(|standing| standing.off = false)?;
         tracing::info!(generation = number, by = caller.name(), "on");
         Ok(GenerationAnswer { generation: number })

@@ -43,29 +43,31 @@ impl Daemon {
     fn choose(&self) -> Result<()> {
         match &self.arguments.policy {
             Some(path) => self.start_with(path),
-            None if self.control().running.is_some() => self.renew(),
+            None if self.control().running.is_some() => {
+                self.renew();
+                Ok(())
+            }
             None => self.start_with_last(),
         }
     }
 
     /// Loads the generation in force anew where this version compiles it to other tables.
-    fn renew(&self) -> Result<()> {
+    fn renew(&self) {
         let number = {
             let control = self.control();
             let foreign = control.running.as_ref().filter(|running| running.meaning.is_none());
             foreign.map(|running| running.number()).filter(|&number| number != EMPTY && control.pending.is_none())
         };
-        let Some(number) = number else { return Ok(()) };
+        let Some(number) = number else { return };
         let renewed = Candidate::prepare(Origin::Kept(number), &self.store, None).and_then(|candidate| {
             let record = Record { tables: candidate.tables_digest(), ..self.store.record(number)? };
             self.store.set_record(&record)?;
-            self.switch(candidate, Plan { record, new: false, confirm: None })
+            self.switch(candidate, &Plan { record, new: false, confirm: None })
         });
         let problem = renewed.err().map(|error| {
             format!("this version cannot read generation {number}, which goes on enforcing: {}", with_sources(&error))
         });
         note(&mut self.control(), "policy", problem);
-        Ok(())
     }
 
     /// The policy that the command line names; if it has errors, the last confirmed one.
@@ -103,7 +105,7 @@ impl Daemon {
             let mut record = self.store.record(number)?;
             record.tables = candidate.tables_digest();
             self.store.set_record(&record)?;
-            return self.switch(candidate, Plan { record, new: false, confirm: None }).map(drop);
+            return self.switch(candidate, &Plan { record, new: false, confirm: None }).map(drop);
         }
         if self.arguments.policy.is_none() && Path::new(DEFAULT_POLICY).exists() {
             return self.start_with(Path::new(DEFAULT_POLICY));
@@ -137,10 +139,10 @@ impl Daemon {
             return leftover.into_iter().try_for_each(|old| self.kernel(|kernel| Ok(kernel.unload(old)?)));
         };
         tracing::info!(generation = current.number(), "adopted what is in force");
-        self.classify_all(&current, &network);
+        classify_all(&current, &network);
         control.running = Some(Box::new(current));
         if let Some(previous) = previous {
-            self.classify_all(&previous, &network);
+            classify_all(&previous, &network);
             control.pending = Some(Pending { previous: Box::new(previous), deadline: cell.deadline });
         }
         self.reconcile_deadline(&mut control)?;
@@ -163,14 +165,6 @@ impl Daemon {
         Ok(())
     }
 
-    fn classify_all(&self, active: &Active, network: &watch::Network) {
-        for link in network.links.values() {
-            if let Err(error) = active.classify(link) {
-                tracing::error!(interface = link.name, error = with_sources(&error), "cannot be told to the programs");
-            }
-        }
-    }
-
     /// Finds out what a generation in the kernel means. Where that cannot be told any more (the policy does not compile
     /// with this version, or to other tables), it enforces all the same, and the status says so.
     fn understand(&self, loaded: Loaded) -> Result<Active> {
@@ -182,7 +176,7 @@ impl Daemon {
             tracing::error!(generation = number, "in the kernel, but not in the state directory");
             let mut active = Active::empty(loaded);
             active.record.generation = number;
-            active.record.policy = "unknown".to_owned();
+            "unknown".clone_into(&mut active.record.policy);
             return Ok(active);
         };
         let lines = self.store.lines(number)?;
@@ -216,5 +210,13 @@ impl Daemon {
             kernel.set_audit(audit.is_some());
             Ok(())
         })
+    }
+}
+
+fn classify_all(active: &Active, network: &watch::Network) {
+    for link in network.links.values() {
+        if let Err(error) = active.classify(link) {
+            tracing::error!(interface = link.name, error = with_sources(&error), "cannot be told to the programs");
+        }
     }
 }

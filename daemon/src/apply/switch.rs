@@ -33,12 +33,12 @@ pub struct Plan {
 /// Seconds of `CLOCK_BOOTTIME`, the clock of the cell's deadline.
 #[must_use]
 pub fn boot_seconds() -> u32 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| now.tv_sec() as u32)
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| now.tv_sec().cast_unsigned() as u32)
 }
 
 impl Daemon {
     /// Puts a candidate in force. The caller holds `applying`.
-    pub fn switch(&self, candidate: Candidate, plan: Plan) -> Result<u64> {
+    pub fn switch(&self, candidate: Candidate, plan: &Plan) -> Result<u64> {
         let number = plan.record.generation;
         let sets = candidate.policy.dynamic_sets.clone();
         let ids = {
@@ -49,20 +49,20 @@ impl Daemon {
         let loaded = self.kernel(|kernel| Ok(kernel.load(&candidate.compiled, number, id)?))?;
         let mut control = self.control();
         let like = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
-        let prepared = self.prepare(&plan, &candidate, like, control.running.is_some());
+        let prepared = self.prepare(plan, &candidate, like, control.running.is_some());
         let counts = match prepared {
             Ok(counts) => counts,
-            Err(error) => return Err(self.abandon(loaded, &plan, error)),
+            Err(error) => return Err(self.abandon(loaded, plan, error)),
         };
         let lines = candidate.lines.clone();
         let mut active = Active::new(loaded, plan.record.clone(), lines, Some(Meaning::of(candidate)), counts);
         if let Err(error) = self.before_flip(&mut control, &active) {
-            return Err(self.abandon(active.loaded, &plan, error));
+            return Err(self.abandon(active.loaded, plan, error));
         }
         let empty = match (plan.confirm, &control.running) {
             (Some(_), None) => match self.load_empty() {
                 Ok(empty) => Some(empty),
-                Err(error) => return Err(self.abandon(active.loaded, &plan, error)),
+                Err(error) => return Err(self.abandon(active.loaded, plan, error)),
             },
             _ => None,
         };
@@ -78,7 +78,7 @@ impl Daemon {
             let problem = self.bring(&mut control, &active);
             if let Some(reason) = problem {
                 self.nothing_in_force(&mut control)?;
-                return Err(self.abandon(active.loaded, &plan, Error::Required { half: "network", reason }));
+                return Err(self.abandon(active.loaded, plan, Error::Required { half: "network", reason }));
             }
         }
         active.record.confirmed |= plan.confirm.is_none();

@@ -132,7 +132,7 @@ impl Log {
 
     /// Shortens the journal when most of it no longer matters.
     pub fn tidy(&mut self, entries: &Entries, sets: &Sets) -> Result<(), StateError> {
-        if self.journal.len() > self.short { self.rewrite(entries, sets) } else { Ok(()) }
+        if self.journal.records() > self.short { self.rewrite(entries, sets) } else { Ok(()) }
     }
 
     fn rewrite(&mut self, entries: &Entries, sets: &Sets) -> Result<(), StateError> {
@@ -153,7 +153,7 @@ impl Log {
             events.extend(groups.into_values().map(|(member, elements)| Event::add(name, &elements, &member)));
         }
         self.journal.rewrite(&events)?;
-        self.short = SHORT.max(2 * self.journal.len());
+        self.short = SHORT.max(2 * self.journal.records());
         Ok(())
     }
 }
@@ -212,7 +212,7 @@ mod tests {
             assert_eq!(entries.next_id(), 4);
             assert_eq!(sets.elements("jail", None).collect::<Vec<_>>(), [(elements[1], &member)]);
             assert_eq!(sets.len("other"), 0);
-            assert_eq!(log.journal.len(), 3);
+            assert_eq!(log.journal.records(), 3);
         }
     }
 

@@ -66,6 +66,9 @@ impl Contents {
     }
 }
 
+/// Ids in the order of the sets, and the sets that lost theirs.
+pub type Assigned = (Vec<u16>, Vec<(String, u16)>);
+
 /// The kernel id of every set that was ever named, kept so that elements outlive generations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -85,11 +88,7 @@ impl SetIds {
 
     /// Ids for the sets of a policy, in the order they come. When the ids run out, those of sets that
     /// are not in `keep` are given again; the second list names the sets that lost theirs, whose elements must go first.
-    pub fn assign(
-        &mut self,
-        sets: &[DynamicSet],
-        keep: &BTreeSet<String>,
-    ) -> Result<(Vec<u16>, Vec<(String, u16)>), SetError> {
+    pub fn assign(&mut self, sets: &[DynamicSet], keep: &BTreeSet<String>) -> Result<Assigned, SetError> {
         let named: BTreeSet<&str> = sets.iter().map(|set| set.name.as_str()).collect();
         let mut lost = Vec::new();
         let mut ids = Vec::with_capacity(sets.len());
@@ -99,16 +98,14 @@ impl SetIds {
                 continue;
             }
             let used: BTreeSet<u16> = self.0.values().copied().collect();
-            let id = match (0..MAX_SETS as u16).find(|id| !used.contains(id)) {
-                Some(id) => id,
-                None => {
-                    let victim =
-                        self.0.keys().find(|name| !named.contains(name.as_str()) && !keep.contains(*name)).cloned();
-                    let victim = victim.ok_or(SetError::TooMany)?;
-                    let id = self.0.remove(&victim).ok_or(SetError::TooMany)?;
-                    lost.push((victim, id));
-                    id
-                }
+            let id = if let Some(id) = (0..MAX_SETS as u16).find(|id| !used.contains(id)) {
+                id
+            } else {
+                let free = |name: &&String| !named.contains(name.as_str()) && !keep.contains(*name);
+                let victim = self.0.keys().find(free).cloned().ok_or(SetError::TooMany)?;
+                let id = self.0.remove(&victim).ok_or(SetError::TooMany)?;
+                lost.push((victim, id));
+                id
             };
             self.0.insert(set.name.clone(), id);
             ids.push(id);
@@ -376,13 +373,13 @@ mod tests {
     #[test]
     fn ids_are_stable_and_taken_from_forgotten_sets_when_they_run_out() {
         let mut ids = SetIds::default();
-        let list = |names: &[String]| names.iter().map(|name| declared(name, 1, WhenFull::Refuse)).collect::<Vec<_>>();
+        let sets = |names: &[String]| names.iter().map(|name| declared(name, 1, WhenFull::Refuse)).collect::<Vec<_>>();
         let none = BTreeSet::new();
         let first: Vec<String> = (0..MAX_SETS).map(|i| format!("s{i:03}")).collect();
-        let (given, lost) = ids.assign(&list(&first), &none).unwrap();
+        let (given, lost) = ids.assign(&sets(&first), &none).unwrap();
         assert_eq!((given, lost), ((0..MAX_SETS as u16).collect(), vec![]));
         let (given, lost) =
-            ids.assign(&list(&["s005".into(), "new".into()]), &BTreeSet::from(["s000".into()])).unwrap();
+            ids.assign(&sets(&["s005".into(), "new".into()]), &BTreeSet::from(["s000".into()])).unwrap();
         assert_eq!(given, [5, 1]);
         assert_eq!(lost, [("s001".to_owned(), 1)]);
     }

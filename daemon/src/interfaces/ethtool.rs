@@ -31,7 +31,7 @@ fn flags(name: &str) -> Option<u32> {
         return None;
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the name ends with a zero byte (it is shorter than the zeroed array), and `ifru_data` points to a

@@ -63,6 +63,7 @@ pub struct Unsupported {
 }
 
 /// What a policy asks of interfaces.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a policy, not states of something")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// `network: interfaces:`; `None`: the default selection.
@@ -94,13 +95,11 @@ impl Demand {
     /// Whether the policy covers the interface. `default_routes` are the interfaces that carry one.
     #[must_use]
     pub fn covers(&self, link: &Link, default_routes: &BTreeSet<u32>) -> bool {
-        match &self.interfaces {
-            Some(globs) => globs.iter().any(|glob| glob.matches(&link.name)),
-            None => {
-                let named_only = link.loopback || link.only_when_named;
-                !named_only && link.master.is_none() && (link.hardware || default_routes.contains(&link.index))
-            }
+        if let Some(globs) = &self.interfaces {
+            return globs.iter().any(|glob| glob.matches(&link.name));
         }
+        let named_only = link.loopback || link.only_when_named;
+        !named_only && link.master.is_none() && (link.hardware || default_routes.contains(&link.index))
     }
 
     /// What must be attached, by interface number, and what cannot be. `strips_vlan` is asked only where it matters.

@@ -89,7 +89,7 @@ async fn session(shared: &Shared, events: &mpsc::Sender<Event>) -> Result<(), rt
     }
     let mut reread: Option<Instant> = None;
     loop {
-        let due = reread.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let due = reread.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         tokio::select! {
             message = messages.next() => {
                 let Some((message, _)) = message else { return Ok(()) };
@@ -245,10 +245,7 @@ fn take_hop(attributes: &[RouteAttribute], interface: Option<u32>, default: bool
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => {
                 network.gateways.insert((*address).into());
             }
-            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => {
-                network.gateways.insert((*address).into());
-            }
-            RouteAttribute::Via(RouteVia::Inet6(address)) => {
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) | RouteAttribute::Via(RouteVia::Inet6(address)) => {
                 network.gateways.insert((*address).into());
             }
             RouteAttribute::Oif(index) => interface = Some(*index),

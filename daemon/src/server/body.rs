@@ -40,9 +40,10 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let body = self.body();
         let status = StatusCode::from_u16(body.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match body.code {
-            ringfence_api::ErrorCode::Internal => tracing::error!(error = body.message, "a request failed"),
-            _ => tracing::info!(code = ?body.code, error = body.message, "a request was refused"),
+        if body.code == ringfence_api::ErrorCode::Internal {
+            tracing::error!(error = body.message, "a request failed");
+        } else {
+            tracing::info!(code = ?body.code, error = body.message, "a request was refused");
         }
         (status, axum::Json(body)).into_response()
     }

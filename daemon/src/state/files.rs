@@ -94,7 +94,7 @@ impl Journal {
 
     /// How many records the file has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn records(&self) -> usize {
         self.lines
     }
 
@@ -138,7 +138,7 @@ mod tests {
 
         journal.rewrite(&[9]).unwrap();
         journal.append(&[10]).unwrap();
-        assert_eq!(journal.len(), 2);
+        assert_eq!(journal.records(), 2);
         assert_eq!(Journal::open::<u32>(&path).unwrap().1, [9, 10]);
     }
 

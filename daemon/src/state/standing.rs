@@ -52,7 +52,7 @@ impl StandingFile {
             }
             now.boot = boot;
         }
-        Ok(Self { now, path })
+        Ok(Self { path, now })
     }
 
     /// What is written.
