@@ -301,13 +301,14 @@ fn the_state_is_roots_alone() {
     capabilities_are_dropped(daemon.child.id());
 }
 
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+const CAP_NET_ADMIN: u64 = 1 << 12;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
 fn capabilities_are_dropped(pid: u32) {
     let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let effective = u64::from_str_radix(&field("CapEff:"), 16).unwrap();
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    const CAP_DAC_OVERRIDE: u64 = 1 << 1;
-    const CAP_NET_ADMIN: u64 = 1 << 12;
     assert_eq!(effective & (CAP_SYS_ADMIN | CAP_DAC_OVERRIDE), 0, "{effective:x}");
     assert_ne!(effective & CAP_NET_ADMIN, 0);
     assert_eq!(field("NoNewPrivs:"), "1");
