@@ -3,10 +3,10 @@ use super::{accepts, refuses, with_rule};
 #[track_caller]
 fn each(field: &str, accepted: &[&str], refused: &[(&str, &str)]) {
     for value in accepted {
-        accepts(&with_rule(&format!("drop: {{{}}}", field.replace("%", value))));
+        accepts(&with_rule(&format!("drop: {{{}}}", field.replace('%', value))));
     }
     for (value, fragment) in refused {
-        refuses(&with_rule(&format!("drop: {{{}}}", field.replace("%", value))), fragment);
+        refuses(&with_rule(&format!("drop: {{{}}}", field.replace('%', value))), fragment);
     }
 }
 

@@ -31,11 +31,11 @@ fn what_is_no_policy_file() {
     refused(&at("sub"), "holds no `*.yaml` file");
     fs::create_dir(at("sub/x.yaml")).unwrap();
     refused(&at("sub"), "a directory, expected a file");
-    nix_fifo(&at("pipe.yaml"));
+    fifo(&at("pipe.yaml"));
     refused(&at("pipe.yaml"), "not a regular file");
 }
 
-fn nix_fifo(path: &Path) {
+fn fifo(path: &Path) {
     let status = std::process::Command::new("mkfifo").arg(path).status().unwrap();
     assert!(status.success());
 }

@@ -60,7 +60,7 @@ fn rules_alike_do_not_take_for_ever() {
     let start = Instant::now();
     let loaded = accepts(&rules(20_000, |i| format!("drop: {{proto: tcp, mark: {i}, length: {}}}", i % 60_000)));
     assert!(loaded.warnings.iter().any(|warning| warning.message.contains("not searched")), "{:?}", loaded.warnings);
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(start.elapsed() < Duration::from_mins(1));
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! The policy language from the outside: texts in, policies and reports out.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+#![allow(clippy::format_collect, reason = "short texts")]
 
 mod fields;
 mod files;
