@@ -144,7 +144,7 @@ fn without_tcx_a_clsact_filter_of_our_own_is_used() {
         for _ in 0..2 {
             let reports = kernel.attach(a, Some(IngressHook::Tc), true).unwrap();
             assert!(reports.iter().all(|report| report.how == Attached::Clsact), "{reports:?}");
-            assert_eq!(filters("ingress").matches("dispatch_in ").count(), 1, "{}", filters("ingress"));
+            assert_eq!(filters("ingress").matches("handle 0x52460001").count(), 1, "{}", filters("ingress"));
         }
         send_frames("b", 4);
         assert_eq!(captured("b", || send_frames("a", 2)), 2);
