@@ -45,17 +45,17 @@ impl Dispatchers {
         let mut all = Vec::new();
         for name in NAMES {
             let path = pins.program(name);
-            let fd = match sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))? {
-                Some(fd) => fd,
-                None => {
-                    let ebpf = match &mut object {
-                        Some(ebpf) => ebpf,
-                        None => object.insert(DISPATCH.open(pins, &[], &[])?),
-                    };
-                    let fd = DISPATCH.load(ebpf, name)?;
-                    sys::pin(fd.as_fd(), &path).context(|| format!("cannot pin {}", path.display()))?;
-                    fd
-                }
+            let pinned = sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))?;
+            let fd = if let Some(fd) = pinned {
+                fd
+            } else {
+                let ebpf = match &mut object {
+                    Some(ebpf) => ebpf,
+                    None => object.insert(DISPATCH.open(pins, &[], &[])?),
+                };
+                let fd = DISPATCH.load(ebpf, name)?;
+                sys::pin(fd.as_fd(), &path).context(|| format!("cannot pin {}", path.display()))?;
+                fd
             };
             let info = ProgramInfo::from_pin(&path).map_err(|_| KernelError::Foreign { path })?;
             all.push(Dispatcher { name, fd, id: info.id() });

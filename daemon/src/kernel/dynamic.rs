@@ -186,7 +186,9 @@ impl Kernel {
                 }
                 return Err(full(error, "the table of set elements", MAX_ELEMENTS));
             }
-            places.iter().for_each(|place| place.add(&mut lengths.sets));
+            for place in &places {
+                place.add(&mut lengths.sets);
+            }
             return Ok(());
         }
         for ((key, element), place) in elements.iter().zip(&places) {
@@ -194,7 +196,9 @@ impl Kernel {
                 Ok(true) => place.add(&mut lengths.sets),
                 Ok(false) => {}
                 Err(error) => {
-                    places.iter().for_each(|place| place.settle(&lengths.sets));
+                    for place in &places {
+                        place.settle(&lengths.sets);
+                    }
                     return Err(full(error, "the table of set elements", MAX_ELEMENTS));
                 }
             }

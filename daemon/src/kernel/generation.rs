@@ -155,12 +155,13 @@ impl Kernel {
 
     /// Removes a generation that is neither current nor previous.
     pub fn unload(&self, loaded: Loaded) -> Result<()> {
+        let Loaded { number, slot, directory, .. } = loaded;
         let word = self.cell();
-        if [word.current, word.previous].contains(&loaded.slot) {
-            return Err(KernelError::InForce { generation: loaded.number });
+        if [word.current, word.previous].contains(&slot) {
+            return Err(KernelError::InForce { generation: number });
         }
-        self.clear_slot(loaded.slot)?;
-        pins::remove(&loaded.directory)
+        self.clear_slot(slot)?;
+        pins::remove(&directory)
     }
 
     /// Clears the slots that belong to no whole generation, as a killed daemon may leave them; a slot that the cell

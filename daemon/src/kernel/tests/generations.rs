@@ -99,7 +99,7 @@ fn after_the_deadline_the_previous_generation_decides() {
         let previous = load(&kernel, 1, Some(Verdict::Accept), None);
         let current = load(&kernel, 2, Some(Verdict::Drop), None);
         kernel.attach(device("a"), Some(IngressHook::Xdp), false).unwrap();
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().tv_sec() as u32;
+        let now = u32::try_from(clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().tv_sec()).unwrap();
         kernel.flip(current.slot, previous.slot, now + 2);
         assert_eq!(captured("a", || send_frames("b", 4)), 0);
         thread::sleep(Duration::from_secs(2));

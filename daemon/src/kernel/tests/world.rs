@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
     sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, recv, send, socket},
@@ -23,7 +23,7 @@ use ringfence_policy::{
 
 use crate::kernel::{Device, Kernel, Loaded};
 
-/// Frames that no protocol of the kernel answers (an EtherType for experiments).
+/// Frames that no protocol of the kernel answers (its type is one for experiments).
 pub const FRAME: [u8; 60] = {
     let mut frame = [0; 60];
     let mut i = 0;
@@ -53,7 +53,7 @@ pub fn in_world(test: impl FnOnce(&World) + Send + 'static) {
             // No frames but the test's own.
             fs::write(format!("/proc/sys/net/ipv6/conf/{part}/disable_ipv6"), "1").unwrap();
         }
-        world.pair("a", "b");
+        pair("a", "b");
         test(&world);
     };
     if let Err(panic) = thread::spawn(run).join() {
@@ -70,13 +70,22 @@ impl World {
     pub fn open(&self) -> Kernel {
         Kernel::open(&self.bpffs()).unwrap()
     }
+}
 
-    /// Makes two devices, each of which receives what the other sends.
-    pub fn pair(&self, one: &str, other: &str) {
-        ip(&["link", "add", "name", one, "type", "veth", "peer", "name", other]);
-        ip(&["link", "set", "dev", one, "up"]);
-        ip(&["link", "set", "dev", other, "up"]);
+impl Drop for World {
+    fn drop(&mut self) {
+        // The directory cannot be removed while something is mounted there.
+        if let Err(error) = umount2(self.directory.path(), MntFlags::MNT_DETACH) {
+            eprintln!("cannot unmount {}: {error}", self.directory.path().display());
+        }
     }
+}
+
+/// Makes two devices, each of which receives what the other sends.
+fn pair(one: &str, other: &str) {
+    ip(&["link", "add", "name", one, "type", "veth", "peer", "name", other]);
+    ip(&["link", "set", "dev", one, "up"]);
+    ip(&["link", "set", "dev", other, "up"]);
 }
 
 pub fn ip(arguments: &[&str]) {
