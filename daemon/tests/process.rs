@@ -158,10 +158,10 @@ fn what_is_missing_is_exit_3_and_named() {
 #[test]
 fn a_second_daemon_on_the_same_pins_or_state_is_refused() {
     let place = Place::new();
-    let first = "$RINGFENCED --socket $PLACE/socket --state-dir $PLACE/state & while [ ! -S $PLACE/socket ]; do sleep 0.05; done";
+    let first = "$RINGFENCED --socket $PLACE/socket --state-dir $PLACE/state & first=$!; while [ ! -S $PLACE/socket ]; do sleep 0.05; done";
     for second in ["--state-dir $PLACE/other", "--state-dir $PLACE/state --bpffs /sys/fs/bpf/other"] {
         let script = format!(
-            "{first}; set +e; $RINGFENCED --socket $PLACE/socket2 {second}; code=$?; kill %1; wait; exit $code"
+            "{first}; set +e; $RINGFENCED --socket $PLACE/socket2 {second}; code=$?; kill $first; wait; exit $code"
         );
         let output = place.shell(&script).output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{second}: {output:?}");
