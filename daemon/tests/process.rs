@@ -313,3 +313,43 @@ fn capabilities_are_dropped(pid: u32) {
     assert_ne!(effective & CAP_NET_ADMIN, 0);
     assert_eq!(field("NoNewPrivs:"), "1");
 }
+
+/// Packets that the ingress floor let through: neighbour discovery and listener reports, which a link sends by itself.
+fn floor_packets(client: &Client) -> u64 {
+    let rules = ask(client.rules(RulesQuery::default())).unwrap();
+    rules
+        .iter()
+        .filter(|line| line.chain == "ingress" && line.name.starts_with("floor/"))
+        .map(|line| line.packets)
+        .sum()
+}
+
+#[test]
+fn counts_survive_an_apply_a_rollback_and_off_but_not_a_reset() {
+    const ENOUGH: u64 = 12;
+    let place = Place::new();
+    let daemon = place.start("");
+    let client = &daemon.client;
+    ask(client.apply(&texts(&policy(WEB)))).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while floor_packets(client) < ENOUGH {
+        assert!(Instant::now() < end, "the link is silent");
+        for state in ["down", "up"] {
+            let pid = daemon.child.id().to_string();
+            let set = ["-t", &pid, "-n", "ip", "link", "set", "two", state];
+            assert!(Command::new("nsenter").args(set).status().unwrap().success());
+        }
+        sleep(Duration::from_millis(300));
+    }
+    let before = floor_packets(client);
+    ask(client.apply(&texts(&policy("")))).unwrap();
+    assert!(floor_packets(client) >= before);
+    ask(client.rollback(GenerationRequest::default())).unwrap();
+    assert!(floor_packets(client) >= before);
+    assert!(floor_packets(client) < 2 * before, "carried once, not twice");
+    ask(client.off()).unwrap();
+    ask(client.on()).unwrap();
+    assert!(floor_packets(client) >= before);
+    ask(client.rules(RulesQuery { reset: true })).unwrap();
+    assert!(floor_packets(client) < before);
+}
