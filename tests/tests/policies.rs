@@ -2,8 +2,13 @@
 
 use std::{
     fs::{self, File, Permissions},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -225,7 +230,7 @@ fn others_than_root_are_refused_by_the_socket() -> Result<()> {
     fs::set_permissions(scene.daemon.path(""), Permissions::from_mode(0o755))?;
     let copy = copy_for_everybody(&scene.daemon)?;
     let as_nobody = |arguments: &[&str]| -> Result<Reply> {
-        let mut command = std::process::Command::new(&copy);
+        let mut command = Command::new(&copy);
         command.arg("--socket").arg(scene.daemon.path("socket")).args(arguments).uid(65534).gid(65534);
         scene.daemon.reply(&mut command)
     };
@@ -251,10 +256,35 @@ fn a_daemon_without_privileges_says_what_is_missing() -> Result<()> {
     let copy = daemon.path("ringfenced");
     fs::copy(binary("ringfenced"), &copy)?;
     let policy = daemon.write("policy.yaml", POLICY)?;
-    let mut command = std::process::Command::new(copy);
+    let mut command = Command::new(copy);
     command.arg("--socket").arg(daemon.path("socket")).arg("--state-dir").arg(daemon.path("state"));
     command.arg("--policy").arg(policy).uid(65534).gid(65534);
     let reply = daemon.reply(&mut command)?.exits(3)?;
     ensure!(reply.stderr.contains("CAP_") || reply.stderr.contains("root"), "{}", reply.stderr);
+    Ok(())
+}
+
+#[test]
+fn the_administrators_own_session_is_not_cut_without_force() -> Result<()> {
+    let scene = Scene::new()?;
+    // What sshd does: a shell that is below a process with the connection. `sudo` would have removed SSH_CONNECTION.
+    let listener = scene.site.server.run(|| TcpListener::bind((SERVER.0, 22)))??;
+    let session = scene.site.client.run(|| TcpStream::connect((SERVER.0, 22)))??;
+    let (connection, peer) = listener.accept()?;
+    ensure!(peer == session.local_addr()?, "somebody else connected");
+    let in_session = |arguments: &[&str]| -> Result<i32> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "\"$@\" </dev/null; exit $?", "sh"]).arg(binary("ringctl"));
+        shell.arg("--socket").arg(scene.daemon.path("socket")).args(arguments);
+        shell.stdin(OwnedFd::from(connection.try_clone()?)).stdout(Stdio::null());
+        scene.site.server.spawn(&mut shell)?.wait()?.code().context("the shell was killed")
+    };
+    let client = CLIENT.0.to_string();
+    ensure!(in_session(&["deny", &client])? == 1, "the session was cut");
+    ensure!(in_session(&["deny", "192.0.2.0/24"])? == 1, "the session was cut by a prefix");
+    ensure!(in_session(&["deny", "192.0.2.66"])? == 0, "another address is not the session's");
+    let shut = scene.daemon.write("shut.yaml", POLICY.replace("port: 81", "port: 22"))?;
+    ensure!(in_session(&["apply", &shut.display().to_string()])? == 1, "the session was cut by a policy");
+    ensure!(in_session(&["deny", &client, "--force"])? == 0, "force was not enough");
     Ok(())
 }

@@ -120,10 +120,14 @@ fn frames_that_cannot_be_parsed_are_dropped_under_their_own_names() -> Result<()
     deep.extend(&whole[12..]);
     let mut lying = whole.clone();
     lying[14] = 0x44;
+    // Seven of the eight bytes of a UDP header, and a total length that says so.
+    let mut short = whole[..14 + 20 + 7].to_vec();
+    short[16..18].copy_from_slice(&27_u16.to_be_bytes());
     for (name, frame) in [
         ("malformed/truncated-network", &whole[..14 + 19]),
-        ("malformed/truncated-transport", &whole[..14 + 20 + 7]),
+        ("malformed/truncated-transport", &short),
         ("malformed/bad-network", &lying),
+        ("malformed/bad-network", &whole[..whole.len() - 1]),
         ("malformed/vlan-depth", &deep),
     ] {
         let before = daemon.counters()?;
