@@ -6,6 +6,7 @@
 //! `daemon/bpf/TOOLCHAIN` records which it was, and the objects' checksums.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -17,6 +18,8 @@ use crate::{setup, shell};
 
 const TARGET: &str = "bpfel-unknown-none";
 const OBJECTS: [&str; 2] = ["dispatch", "network"];
+/// Those of the project's crates that the objects are made of.
+const OWN_CRATES: [&str; 4] = ["ringfence_abi", "ringfence_engine", "dispatch", "network"];
 const LINKER: &str = "0.13.0";
 const RECORD: &str = "TOOLCHAIN";
 
@@ -31,6 +34,31 @@ pub struct Args {
 /// Rebuilds the objects, or compares a rebuild with them.
 pub fn run(args: &Args) -> Result<()> {
     if args.check { check().map(drop) } else { build() }
+}
+
+/// Set for cargo when this program is its compiler wrapper.
+const WRAPPED: &str = "RINGFENCE_RUSTC_WRAPPER";
+
+/// Whether cargo runs this program in place of the compiler (see [`rustc`]).
+pub fn is_rustc() -> bool {
+    std::env::var_os(WRAPPED).is_some()
+}
+
+/// Runs the compiler that the arguments name. Symbols and BTF carry a hash of what cargo passes as `metadata`, and for a
+/// crate outside of its workspace's directory that depends on where the sources lie: the project's own crates, whose
+/// names differ, get a fixed one.
+pub fn rustc() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let compiler = arguments.next().context("cargo names the compiler first")?;
+    let arguments: Vec<OsString> = arguments.collect();
+    let own = |name: &OsString| name.to_str().is_some_and(|name| OWN_CRATES.contains(&name));
+    let is_own = arguments.windows(2).any(|pair| pair[0] == "--crate-name" && own(&pair[1]));
+    let fixed = |argument: OsString| {
+        let replace = is_own && argument.to_str().is_some_and(|text| text.starts_with("metadata="));
+        if replace { "metadata=ringfence".into() } else { argument }
+    };
+    let status = Command::new(compiler).args(arguments.into_iter().map(fixed)).status()?;
+    std::process::exit(status.code().unwrap_or(1));
 }
 
 /// Builds the objects into `daemon/bpf`.
@@ -128,6 +156,10 @@ impl Toolchain {
     fn build(&self, into: &Path) -> Result<()> {
         let sources = shell::root().join("datapath-ebpf");
         let target = shell::root().join("target/bpf");
+        // Built anew each time: what is compared must come from these sources and this toolchain.
+        if target.join(TARGET).exists() {
+            fs::remove_dir_all(target.join(TARGET))?;
+        }
         let mut build = cargo(&["build", "--quiet", "--release", "--locked", "--target", TARGET]);
         match &self.rustc {
             // aya-ebpf needs `asm_experimental_arch`, which a stable compiler has but does not offer.
@@ -138,6 +170,7 @@ impl Toolchain {
             build.args(["-Z", "build-std=core"]);
         }
         build.arg("--target-dir").arg(&target).env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\u{1f}"));
+        build.env("RUSTC_WRAPPER", std::env::current_exe()?).env(WRAPPED, "1");
         shell::run(build.current_dir(sources))?;
         fs::create_dir_all(into)?;
         for name in OBJECTS {

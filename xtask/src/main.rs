@@ -24,6 +24,9 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
+    if bpf::is_rustc() {
+        return bpf::rustc();
+    }
     match Command::parse() {
         Command::Bpf(args) => bpf::run(&args),
         Command::Demo => demo::run(),
