@@ -1,5 +1,6 @@
 //! Everything a contributor runs: `cargo xtask COMMAND`. Each command does its own set-up and prints what it installs.
 
+mod bench;
 mod bpf;
 mod demo;
 mod fuzz;
@@ -13,6 +14,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, test and show Ringfence", max_term_width = 100)]
 enum Command {
+    /// Measure speed, as ratios within one run
+    Bench,
     /// Rebuild the committed BPF objects from their sources
     Bpf(bpf::Args),
     /// Show Ringfence at work on real packets, in two network namespaces
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         return bpf::rustc();
     }
     match Command::parse() {
+        Command::Bench => bench::run(),
         Command::Bpf(args) => bpf::run(&args),
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),

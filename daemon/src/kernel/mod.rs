@@ -23,6 +23,7 @@ mod grace;
 mod info;
 mod mapped;
 mod maps;
+mod measure;
 mod objects;
 mod off;
 mod pins;

@@ -288,3 +288,19 @@ fn present(result: io::Result<()>) -> io::Result<bool> {
 fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
+
+/// Runs a network program on a frame; mean nanoseconds of `repeat` runs.
+pub fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<u32> {
+    let mut attr = attr();
+    // The kernel writes the frame back; it may be longer than it was.
+    let mut out = vec![0_u8; frame.len() + 256];
+    attr.test.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.test.repeat = repeat;
+    attr.test.data_in = frame.as_ptr() as u64;
+    attr.test.data_size_in = frame.len() as u32;
+    attr.test.data_out = out.as_mut_ptr() as u64;
+    attr.test.data_size_out = out.len() as u32;
+    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: the kernel filled this variant.
+    Ok(unsafe { attr.test.duration })
+}

@@ -1,0 +1,94 @@
+//! Nanoseconds a packet, by `BPF_PROG_TEST_RUN` of the attached programs (dispatcher and generation).
+
+use std::{net::Ipv4Addr, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use ringfenced::kernel::{Hook, Kernel, Loaded, mount_bpffs};
+
+use crate::{compile::compiled, workload};
+
+const REPEAT: u32 = 1_000_000;
+/// Different sources per policy; the median of their times is reported.
+const SOURCES: u32 = 15;
+
+/// All sizes.
+pub fn report() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let pins = directory.path().join("bpf");
+    std::fs::create_dir(&pins)?;
+    mount_bpffs(&pins)?;
+    let mount = Unmount(&pins);
+    let kernel = Kernel::open(&pins)?;
+    let measured = measure(&kernel, directory.path());
+    kernel.off()?;
+    drop(mount);
+    measured
+}
+
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        // The directory is temporary; what stays mounted is in its removal's way and will be said there.
+        let _ = nix::mount::umount(self.0);
+    }
+}
+
+fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
+    let bare = kernel.time_bare(&workload::udp(Ipv4Addr::LOCALHOST, 1), REPEAT)?;
+    println!("\nNanoseconds a packet (UDP over IPv4, hot caches, {REPEAT} runs each, median of {SOURCES} sources)");
+    println!("  {:<34}{:>8}{:>12}{:>10}", "", "XDP", "TC ingress", "ratio");
+    println!("  {:<34}{:>8.1}{:>12}{:>10.1}", "a program that only passes", nanoseconds(bare), "", 1.0);
+    let mut sizes = Vec::new();
+    let mut number = 0;
+    let mut case = |name: String, text: String| -> Result<()> {
+        let file = directory.join("policy.yaml");
+        std::fs::write(&file, text)?;
+        number += 1;
+        let loaded = kernel.load(&compiled(&file)?, number, |set| set.0).with_context(|| name.clone())?;
+        kernel.flip(loaded.slot, loaded.slot, 0);
+        let xdp = median(kernel, Hook::XdpIngress)?;
+        let tc = median(kernel, Hook::TcIngress)?;
+        let ratio = nanoseconds(xdp) / nanoseconds(bare);
+        println!("  {name:<34}{:>8.1}{:>12.1}{ratio:>10.1}", nanoseconds(xdp), nanoseconds(tc));
+        sizes = program_sizes(kernel, &loaded)?;
+        kernel.flip(ringfence_abi::generation::NO_SLOT, ringfence_abi::generation::NO_SLOT, 0);
+        kernel.unload(loaded)?;
+        Ok(())
+    };
+    for rules in [10, 1_000, 10_000, 65_536] {
+        case(format!("{rules} rules"), workload::rules(rules))?;
+    }
+    let feed = directory.join("feed.txt");
+    std::fs::write(&feed, workload::prefixes(1_000_000))?;
+    case("a set of 1,000,000 prefixes".into(), workload::big_set(&feed))?;
+    println!("\nPrograms (the last policy's)");
+    sizes.iter().for_each(|line| println!("  {line}"));
+    Ok(())
+}
+
+fn median(kernel: &Kernel, hook: Hook) -> Result<Duration> {
+    let mut times = Vec::new();
+    for (index, source) in workload::sources(SOURCES).into_iter().enumerate() {
+        let port = 1 + index as u16 * 4_000;
+        times.push(kernel.time(hook, &workload::udp(source, port), REPEAT / SOURCES)?);
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+fn program_sizes(kernel: &Kernel, loaded: &Loaded) -> Result<Vec<String>> {
+    let (programs, _) = kernel.generation_sizes(loaded)?;
+    let line = |program: ringfenced::kernel::ProgramSize| {
+        let verified = program.verified.map_or("unknown".into(), |count| count.to_string());
+        format!(
+            "{:<16}{:>8} bytes of instructions{:>8} bytes of machine code{verified:>9} instructions verified",
+            program.name, program.translated, program.jitted
+        )
+    };
+    Ok(programs.into_iter().map(line).collect())
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e9
+}
