@@ -194,6 +194,7 @@ fn is_extension(proto: u32) -> bool {
     matches!(proto, 0 | 43 | FRAGMENT | 60 | 135 | 139 | 140)
 }
 
+#[derive(Clone, Copy)]
 struct Upper {
     proto: u32,
     offset: u32,

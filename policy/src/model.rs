@@ -173,7 +173,7 @@ impl Rule {
     }
 }
 
-/// The conditions of a rule, ANDed; `Match::default()` is `any`.
+/// The conditions of a rule, all of which must hold; `Match::default()` is `any`.
 ///
 /// For every field: `None` (or an empty `Vec`) means the rule does not read it. A rule that reads a field never matches
 /// a packet in which it is *absent*; one in which it is *unknown* it matches exactly when its verdict
@@ -219,7 +219,7 @@ pub struct AddressMatch {
     pub none_of: AddressList,
 }
 
-/// Static addresses and dynamic sets, ORed.
+/// Static addresses and dynamic sets, any of which may hold the address.
 #[derive(Clone, Debug, Default)]
 pub struct AddressList {
     /// Shared where rules name the same set, so that a set of a million prefixes is one distinction.
@@ -242,7 +242,7 @@ pub struct InterfaceMatch {
 pub struct NameGlob(pub String);
 
 impl NameGlob {
-    /// Whether it has a wildcard.
+    /// Whether it has no wildcard.
     #[must_use]
     pub fn is_literal(&self) -> bool {
         !self.0.contains(['*', '?'])

@@ -46,9 +46,9 @@ pub fn normalise<T: Number>(list: &mut Vec<(T, T)>) {
     for i in 0..list.len() {
         let (low, high) = list[i];
         if kept > 0 {
-            let last = &mut list[kept - 1];
-            if last.1.after().is_none_or(|next| low <= next) {
-                last.1 = last.1.max(high);
+            let previous = &mut list[kept - 1];
+            if previous.1.after().is_none_or(|next| low <= next) {
+                previous.1 = previous.1.max(high);
                 continue;
             }
         }

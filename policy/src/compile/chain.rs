@@ -219,7 +219,7 @@ fn write(consts: &mut ChainConsts, chain: &Chain, positions: &[Position], fields
 fn bitmap_of_all(positions: usize) -> Vec<u64> {
     let mut all = vec![u64::MAX; positions.div_ceil(64).max(1)];
     if let Some(last) = all.last_mut()
-        && (positions == 0 || positions % 64 != 0)
+        && (positions == 0 || !positions.is_multiple_of(64))
     {
         *last = (1 << (positions % 64)) - 1;
     }

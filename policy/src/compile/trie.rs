@@ -122,7 +122,7 @@ mod tests {
         runs[runs.partition_point(|run| run.0 <= value) - 1].1
     }
 
-    fn check(bits: u32, levels: u32, starts: Vec<u128>, probes: Vec<u128>) {
+    fn check(bits: u32, levels: u32, starts: &[u128], probes: &[u128]) {
         let shift = 128 - bits;
         let mut starts: Vec<u128> = starts.iter().map(|start| start >> shift << shift).collect();
         starts.push(0);
@@ -135,7 +135,7 @@ mod tests {
         let bytes = arena.finish();
         let near =
             starts.iter().flat_map(|start| [*start, start.wrapping_sub(1 << shift), start.wrapping_add(1 << shift)]);
-        for value in near.chain(probes).map(|value| value >> shift << shift) {
+        for value in near.chain(probes.iter().copied()).map(|value| value >> shift << shift) {
             let found = lookup(&SliceTables(&bytes), &trie, (value >> 64) as u64, value as u64, levels);
             assert_eq!(found, Some(class_of(&runs, value)), "at {value:032x}");
         }
@@ -147,14 +147,14 @@ mod tests {
             starts in prop::collection::vec(any::<u128>().prop_map(|x| x >> (x & 31) << (x >> 5 & 63)), 0..300),
             probes in prop::collection::vec(any::<u128>(), 50),
         ) {
-            check(128, LEVELS_V6, starts.clone(), probes.clone());
-            check(32, LEVELS_V4, starts, probes);
+            check(128, LEVELS_V6, &starts, &probes);
+            check(32, LEVELS_V4, &starts, &probes);
         }
     }
 
     #[test]
     fn host_routes_reach_the_last_level() {
-        let hosts = (0..64).map(|i| (0x2001_0db8_u128 << 96) + i * 3).collect();
-        check(128, LEVELS_V6, hosts, vec![]);
+        let hosts: Vec<u128> = (0..64).map(|i| (0x2001_0db8_u128 << 96) + i * 3).collect();
+        check(128, LEVELS_V6, &hosts, &[]);
     }
 }
