@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
-    packet_route::link::{InfoData, InfoVeth},
+    packet_route::{
+        address::AddressHeaderFlags,
+        link::{InfoData, InfoVeth},
+    },
 };
 
 use super::Host;
@@ -51,11 +54,15 @@ impl Host {
             .with_context(|| format!("cannot delete {name}"))
     }
 
-    /// Adds an address to an interface.
+    /// Adds an address to an interface. It can be used at once: no other host is asked whether it has it.
     pub fn address(&self, name: &str, address: impl Into<IpAddr>, prefix: u8) -> Result<()> {
         let (index, address) = (self.index(name)?, address.into());
-        self.netlink(async |handle| handle.address().add(index, address, prefix).execute().await)
-            .with_context(|| format!("cannot add {address} to {name}"))
+        self.netlink(async |handle| {
+            let mut request = handle.address().add(index, address, prefix);
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            request.execute().await
+        })
+        .with_context(|| format!("cannot add {address} to {name}"))
     }
 
     /// Sends what has no better route to this gateway.

@@ -48,7 +48,7 @@ impl Host {
         // A sysfs shows the network namespace that it was mounted in.
         mount(nothing, "/sys", Some("sysfs"), MsFlags::empty(), nothing).context("cannot mount sysfs")?;
         mount(nothing, "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), nothing).context("cannot mount bpffs")?;
-        // Addresses are usable at once instead of after duplicate address detection.
+        // Link-local addresses are usable at once instead of after duplicate address detection.
         for scope in ["all", "default"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0").context("cannot set accept_dad")?;
         }
