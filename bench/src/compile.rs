@@ -30,11 +30,11 @@ pub fn measure(file: &Path) -> Result<()> {
     let compiled = compile(&loaded.policy)?;
     let total = start.elapsed();
     let arena = compiled.ingress.as_ref().map_or(0, |chain| chain.arena.len());
-    let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss() as u64 * 1024;
+    let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss().cast_unsigned() * 1024;
     println!(
         "read {:>7}  compiled {:>7}  peak {:>6}  tables {:>6}",
         seconds(read),
-        seconds(total - read),
+        seconds(total.saturating_sub(read)),
         mebibytes(peak),
         mebibytes(arena as u64)
     );
@@ -70,5 +70,7 @@ fn seconds(duration: Duration) -> String {
 }
 
 fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    // Tenths, in whole numbers.
+    let tenths = bytes * 10 >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

@@ -63,7 +63,9 @@ fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
     std::fs::write(&feed, workload::prefixes(1_000_000))?;
     case("a set of 1,000,000 prefixes".into(), workload::big_set(&feed))?;
     println!("\nPrograms (the last policy's)");
-    sizes.iter().for_each(|line| println!("  {line}"));
+    for line in sizes {
+        println!("  {line}");
+    }
     Ok(())
 }
 
