@@ -71,6 +71,6 @@ fn seconds(duration: Duration) -> String {
 
 fn mebibytes(bytes: u64) -> String {
     // Tenths, in whole numbers.
-    let tenths = bytes * 10 >> 20;
+    let tenths = (bytes * 10) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
