@@ -107,16 +107,16 @@ fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
 }
 
 /// Parses; where headers lie in fragments of an skb, once more after they are pulled together.
+///
+/// Written out twice: a loop around calls is a "back-edge" to 6.1 where LLVM enters it behind the call.
 #[inline(always)]
 fn read_headers<P: Packet>(packet: &mut P, kernel: &Kernel, l3: bool, fields: &mut Fields) -> Result<(), Malformed> {
     let link = Link { l3, tag: kernel.tag(packet) };
-    for _ in 0..2 {
-        let parsed = parse(&packet.frame(), link, fields);
-        if parsed != Err(Malformed::Unreadable) || !packet.pull() {
-            return parsed;
-        }
+    let parsed = parse(&packet.frame(), link, fields);
+    if parsed == Err(Malformed::Unreadable) && packet.pull() {
+        return parse(&packet.frame(), link, fields);
     }
-    Err(Malformed::Unreadable)
+    parsed
 }
 
 #[cfg(not(test))]

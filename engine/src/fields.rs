@@ -1,5 +1,7 @@
 //! What the headers of a packet say, in the form the tables are indexed by.
 
+use ringfence_abi::chain::{LENGTH_ABSENT, PORT_ABSENT, PROTO_ABSENT};
+
 /// Address family of [`Fields::family`]: not IP.
 pub const FAMILY_NONE: u32 = 0;
 /// IPv4.
@@ -36,6 +38,30 @@ pub struct Fields {
     pub network: u32,
     /// 1 when a field is unknown.
     pub unknown: u32,
+}
+
+impl Fields {
+    /// The fields of a frame of which nothing is known but the VLAN id outside it.
+    ///
+    /// One by one: `*self = Self { .. }` becomes a call of `memset`, a loop of its own in a kernel program.
+    #[inline(always)]
+    pub fn reset(&mut self, vlan: u32) {
+        self.src[0] = 0;
+        self.src[1] = 0;
+        self.dst[0] = 0;
+        self.dst[1] = 0;
+        self.family = FAMILY_NONE;
+        self.ip = 0;
+        self.proto = PROTO_ABSENT;
+        self.sport = PORT_ABSENT;
+        self.dport = PORT_ABSENT;
+        self.vlan = vlan;
+        self.length = LENGTH_ABSENT;
+        self.ethertype = 0;
+        self.hop_limit = 0;
+        self.network = 0;
+        self.unknown = 0;
+    }
 }
 
 /// Why a packet cannot be parsed; the values are indices of [`ringfence_abi::counter::MALFORMED_NAMES`].

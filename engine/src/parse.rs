@@ -4,8 +4,7 @@
 //! "no match". Later fragments and over-long extension chains parse, with their upper fields unknown.
 
 use ringfence_abi::chain::{
-    IP_FAMILY_SHIFT, IP_FRAGMENT, LENGTH_ABSENT, PORT_ABSENT, PORT_UNKNOWN, PROTO_ABSENT, PROTO_ICMP, PROTO_ICMPV6,
-    PROTO_TCP, PROTO_UNKNOWN, VLAN_ABSENT,
+    IP_FAMILY_SHIFT, IP_FRAGMENT, PORT_UNKNOWN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UNKNOWN, VLAN_ABSENT,
 };
 
 use crate::{
@@ -42,14 +41,7 @@ pub struct Link {
 /// Parses the headers into `fields`, whatever stood there before.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, link: Link, fields: &mut Fields) -> Result<(), Malformed> {
-    *fields = Fields {
-        proto: PROTO_ABSENT,
-        sport: PORT_ABSENT,
-        dport: PORT_ABSENT,
-        length: LENGTH_ABSENT,
-        vlan: link.tag,
-        ..Fields::default()
-    };
+    fields.reset(link.tag);
     if link.l3 {
         let first = read::<F, 1>(frame, 0, Malformed::TruncatedLink)?;
         fields.ethertype = match first[0] >> 4 {

@@ -131,7 +131,7 @@ impl Host<Arena> for Kernel {
 
     #[inline(always)]
     fn members(&self, fields: &Fields, source: bool) -> u64 {
-        lookup::members(self.consts, fields, source)
+        lookup::members(self.consts, fields, self.egress, source)
     }
 
     #[inline(always)]

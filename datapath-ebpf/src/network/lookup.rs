@@ -6,7 +6,7 @@ use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use ringfence_abi::{
-    chain::{ChainConsts, PORT_ABSENT, PORT_UNKNOWN},
+    chain::{ChainConsts, MAX_CHAIN_SETS, PORT_ABSENT, PORT_UNKNOWN},
     dynamic::{
         EGRESS, ElementKey, EntryKey, INGRESS, Lengths, PORT_ANY, PORT_EXACT, PORT_UNKNOWN as KIND_UNKNOWN, V4, V6,
     },
@@ -19,7 +19,7 @@ use ringfence_engine::{
 };
 
 use crate::{
-    maps::{ELEMENTS, ENTRIES, ENTRY_LENGTHS, SET_LENGTHS, scratch},
+    maps::{ELEMENTS, ENTRIES, ENTRY_LENGTHS, SET_LENGTHS, consts, scratch},
     repeat::repeat,
     report::Tally,
 };
@@ -37,6 +37,13 @@ impl Walk {
     fn start(&mut self, lengths: &Lengths, family: u32) {
         self.words = if family == FAMILY_V4 { [lengths.v4, 0, 0] } else { lengths.v6 };
         self.base = 0;
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.words[0] = 0;
+        self.words[1] = 0;
+        self.words[2] = 0;
     }
 
     #[inline(always)]
@@ -162,56 +169,83 @@ fn expired(expires: u64) -> bool {
     expires != 0 && unsafe { bpf_ktime_get_boot_ns() } >= expires
 }
 
-/// The search for an element.
+/// The search for memberships.
 #[repr(C)]
 pub struct MemberProbe {
     walk: Walk,
     address: [u64; 2],
-    key: ElementKey,
-    member: u64,
+    family: u32,
+    /// The set after the one that is being searched, as an index into the chain's list.
+    next: u32,
+    /// Kernel id of the set that is being searched.
+    set: u32,
+    /// Bits of the sets that hold the address.
+    mask: u64,
 }
 
 /// Which of the chain's dynamic sets hold the source or destination; bit `i` for set `i`.
 #[inline(always)]
-pub fn members(consts: &ChainConsts, fields: &Fields, source: bool) -> u64 {
-    let (sets, count, address) = if source {
-        (&consts.src_sets, read(&consts.src_set_count), fields.src)
-    } else {
-        (&consts.dst_sets, read(&consts.dst_set_count), fields.dst)
-    };
+pub fn members(consts: &ChainConsts, fields: &Fields, egress: bool, source: bool) -> u64 {
+    let count = read(if source { &consts.src_set_count } else { &consts.dst_set_count });
     let Some(scratch) = scratch() else { return 0 };
     // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
     let probe = unsafe { &mut (*scratch).member };
-    let mut mask = 0;
-    for (i, set) in sets.iter().enumerate() {
-        if i >= count as usize {
-            break;
-        }
-        let set = read(set);
-        let Some(lengths) = SET_LENGTHS.get(u32::from(set)) else { continue };
-        probe.walk.start(lengths, fields.family);
-        if probe.walk.is_empty() {
-            continue;
-        }
-        probe.address = address;
-        probe.key = ElementKey { set, family: family(fields), ..ElementKey::default() };
-        probe.member = 0;
-        repeat!(STEPS, probe_member);
-        mask |= (probe.member & 1) << i;
+    probe.walk.clear();
+    probe.address = if source { fields.src } else { fields.dst };
+    probe.family = fields.family;
+    probe.next = 0;
+    probe.mask = 0;
+    // A set is one step more than its lengths; one step finds out that there is none left.
+    let steps = count * (STEPS + 1) + 1;
+    match (egress, source) {
+        (false, true) => repeat!(steps, probe_member::<false, true>),
+        (false, false) => repeat!(steps, probe_member::<false, false>),
+        (true, true) => repeat!(steps, probe_member::<true, true>),
+        (true, false) => repeat!(steps, probe_member::<true, false>),
     }
-    mask
+    probe.mask
 }
 
-unsafe extern "C" fn probe_member(_: u32, _: *mut c_void) -> i64 {
+unsafe extern "C" fn probe_member<const EGRESS: bool, const SOURCE: bool>(_: u32, _: *mut c_void) -> i64 {
     let Some(scratch) = scratch() else { return 1 };
     // SAFETY: this CPU's own memory; `members` waits for the loop.
     let probe = unsafe { &mut (*scratch).member };
-    let Some(length) = probe.walk.next() else { return i64::from(probe.walk.is_empty()) };
-    let key = ElementKey { address: masked(probe.address, length), length: length as u8, ..probe.key };
+    if probe.walk.is_empty() {
+        return i64::from(!next_set::<EGRESS, SOURCE>(probe));
+    }
+    let Some(length) = probe.walk.next() else { return 0 };
+    let key = ElementKey {
+        address: masked(probe.address, length),
+        set: probe.set as u16,
+        family: if probe.family == FAMILY_V4 { V4 } else { V6 },
+        length: length as u8,
+        zero: 0,
+    };
     // SAFETY: the value is read at once; the daemon replaces values whole.
     if unsafe { ELEMENTS.get(&key) }.is_some_and(|element| !expired(element.expires)) {
-        probe.member = 1;
-        return 1;
+        probe.mask |= 1 << ((probe.next - 1) & 63);
+        probe.walk.clear();
     }
     0
+}
+
+/// Goes on to the next set; `false`: there is none.
+#[inline(always)]
+fn next_set<const EGRESS: bool, const SOURCE: bool>(probe: &mut MemberProbe) -> bool {
+    let consts = consts::<EGRESS>();
+    let (sets, count) = if SOURCE {
+        (&consts.src_sets, read(&consts.src_set_count))
+    } else {
+        (&consts.dst_sets, read(&consts.dst_set_count))
+    };
+    let index = probe.next;
+    if index >= count {
+        return false;
+    }
+    probe.next = index + 1;
+    probe.set = u32::from(read(&sets[index as usize & (MAX_CHAIN_SETS - 1)]));
+    if let Some(lengths) = SET_LENGTHS.get(probe.set) {
+        probe.walk.start(lengths, probe.family);
+    }
+    true
 }
