@@ -131,7 +131,7 @@ fn ipv6<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     }
     let payload = be16(header[4], header[5]);
     let class = header[0] << 4 | header[1] >> 4;
-    let mut proto = u32::from(header[6]);
+    let proto = u32::from(header[6]);
     fields.family = FAMILY_V6;
     fields.hop_limit = u32::from(header[7]);
     fields.src = [be64(header, 8), be64(header, 16)];
@@ -145,38 +145,63 @@ fn ipv6<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     }
     fields.length = (end - start).min(0xffff);
 
-    let mut offset = start + 40;
-    let mut fragment = false;
-    let mut later = false;
-    let mut followed = 0;
-    while is_extension(proto) {
-        if later || followed == MAX_EXTENSIONS {
-            fields.ip = ip_index(FAMILY_V6, class, fragment);
-            unknown_protocol(fields);
-            return Ok(());
+    let mut chain = Extensions { proto, offset: start + 40, end, fragment: false, later: false };
+    let _: bool = chain.follow(frame)?
+        && chain.follow(frame)?
+        && chain.follow(frame)?
+        && chain.follow(frame)?
+        && chain.follow(frame)?
+        && chain.follow(frame)?
+        && chain.follow(frame)?
+        && chain.follow(frame)?;
+    let Extensions { proto, offset, fragment, later, .. } = chain;
+    fields.ip = ip_index(FAMILY_V6, class, fragment);
+    if is_extension(proto) {
+        unknown_protocol(fields);
+        return Ok(());
+    }
+    transport(frame, fields, Upper { proto, offset, end, later })
+}
+
+/// Where the chain of extension headers has been followed to.
+///
+/// [`MAX_EXTENSIONS`] steps are written out instead of looped over: before Linux 6.3 the verifier takes a way back only
+/// where it is a jump (`check_cfg` refuses a "back-edge" by falling through), and the compiler lays loops out as it likes.
+struct Extensions {
+    proto: u32,
+    offset: u32,
+    end: u32,
+    fragment: bool,
+    later: bool,
+}
+
+impl Extensions {
+    /// Follows one header; `false`: there is none, or it cannot be known because this is a later fragment.
+    #[inline(always)]
+    fn follow<F: Frame>(&mut self, frame: &F) -> Result<bool, Malformed> {
+        if self.later || !is_extension(self.proto) {
+            return Ok(false);
         }
-        followed += 1;
-        if offset + 8 > end {
+        if self.offset + 8 > self.end {
             return Err(Malformed::TruncatedNetwork);
         }
-        let head = read::<F, 8>(frame, offset, Malformed::TruncatedNetwork)?;
+        let head = read::<F, 8>(frame, self.offset, Malformed::TruncatedNetwork)?;
         let mut len = 8;
-        if proto == FRAGMENT {
+        if self.proto == FRAGMENT {
             let word = be16(head[2], head[3]);
             // Offset 0 without "more" is an atomic fragment (RFC 6946): a whole packet.
-            fragment |= word & 0xfff9 != 0;
-            later = word & 0xfff8 != 0;
+            self.fragment |= word & 0xfff9 != 0;
+            self.later = word & 0xfff8 != 0;
         } else {
             len += u32::from(head[1]) * 8;
-            if offset + len > end {
+            if self.offset + len > self.end {
                 return Err(Malformed::TruncatedNetwork);
             }
         }
-        proto = u32::from(head[0]);
-        offset += len;
+        self.proto = u32::from(head[0]);
+        self.offset += len;
+        Ok(true)
     }
-    fields.ip = ip_index(FAMILY_V6, class, fragment);
-    transport(frame, fields, Upper { proto, offset, end, later })
 }
 
 /// Hop-by-hop, routing, fragment, destination options, mobility, HIP, shim6. AH and ESP are protocols: what is behind
