@@ -69,7 +69,7 @@ impl Case {
             Direction::ToServer => (rules.as_str(), "    default: accept\n"),
             Direction::FromServer => ("    default: accept\n", rules.as_str()),
         };
-        format!("ringfence: 1\nnetwork:\n  interfaces: [eth0]\n  ingress:\n{ingress}  egress:\n{egress}")
+        format!("ringfence: 1\nnetwork:\n  interfaces: [eth0, \"wan*\"]\n  ingress:\n{ingress}  egress:\n{egress}")
     }
 }
 
@@ -281,6 +281,8 @@ fn transports() -> Vec<Case> {
 
 fn headers() -> Vec<Case> {
     vec![
+        case("interface", "eth0", vec![v4(), v6()], vec![]).beside("proto: udp, "),
+        case("interface", "\"wan*\"", vec![], vec![v4(), v6()]).beside("proto: udp, "),
         case("family", "ipv6", vec![v6()], vec![v4(), tcp(2)]),
         case("dscp", "46", vec![dscp(v4(), 46), dscp(v6(), 46)], vec![v4(), v6(), dscp(v4(), 45)]),
         case(

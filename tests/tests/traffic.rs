@@ -166,3 +166,17 @@ fn status_names_each_hook_and_rules_have_the_documented_fields() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn audit_counts_what_it_would_refuse_and_lets_it_go() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = Daemon::start(&site.server, CLOSED_BY_DEFAULT)?;
+    let closed = Echo::start(&site.server, SERVER.0.into(), 8080)?;
+    let before = daemon.counters()?.packets("ingress", "default")?;
+    daemon.ctl(["mode", "audit"])?.done()?;
+    site.client.reaches(CLIENT.0.into(), closed.address(), true)?;
+    ensure!(daemon.counters()?.packets("ingress", "default")? > before, "not counted");
+    daemon.ctl(["status"])?.exits(1)?;
+    daemon.ctl(["mode", "enforce"])?.done()?;
+    site.client.reaches(CLIENT.0.into(), closed.address(), false)
+}

@@ -5,10 +5,12 @@ mod frame;
 mod link;
 mod site;
 mod tap;
+mod tun;
 
 pub use frame::{Frame, Transport};
 pub use site::{CLIENT, Direction, SERVER, STRANGER, Site, Wire, families};
 pub use tap::Tap;
+pub use tun::Tun;
 
 use std::{
     fs::{self, File},

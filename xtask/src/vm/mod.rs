@@ -17,11 +17,11 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 7] = ["netns", "fields", "traffic", "dynamic", "interfaces", "tcx", "vlan_devices"];
+const TESTS: [&str; 8] = ["netns", "fields", "traffic", "dynamic", "interfaces", "l3_devices", "tcx", "vlan_devices"];
 /// Tests of what a suite's kernel does not have: tcx is new in 6.6.
 const LACKING: [(&str, &str); 1] = [("bookworm", "tcx")];
 /// Kernel modules they need.
-const MODULES: [&str; 4] = ["veth", "8021q", "sch_ingress", "cls_bpf"];
+const MODULES: [&str; 5] = ["veth", "8021q", "tun", "sch_ingress", "cls_bpf"];
 /// Seconds a machine may run; emulation makes everything about ten times slower.
 const SECONDS: &str = "900";
 /// What `vm-init` prints at the end when all is well.
