@@ -30,7 +30,7 @@ impl Tun {
             let mut request = [0_u8; 40];
             request[..name.len()].copy_from_slice(name.as_bytes());
             let flags = libc::IFF_TUN | libc::IFF_NO_PI;
-            request[16..18].copy_from_slice(&(flags as u16).to_ne_bytes());
+            request[16..18].copy_from_slice(&(flags as i16).to_ne_bytes());
             // SAFETY: the kernel reads and writes the 40 bytes of a `struct ifreq`, which `request` has.
             unsafe { set_interface(device.as_raw_fd(), request.as_mut_ptr().addr() as u64) }?;
             Ok(device)
@@ -54,7 +54,7 @@ impl Tun {
                 Ok(length) if wanted(&buffer[..length]) => return Ok(Some(buffer[..length].to_vec())),
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(Errno::EAGAIN as i32) => {
-                    thread::sleep(Duration::from_millis(2))
+                    thread::sleep(Duration::from_millis(2));
                 }
                 Err(error) => return Err(error.into()),
             }
