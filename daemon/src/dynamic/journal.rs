@@ -191,7 +191,7 @@ mod tests {
         let path = directory.path().join("dynamic.jsonl");
         let (mut log, _, _) = open(&path);
         let soon = Expiry { boot: 1, wall: 1 };
-        let later = Expiry::after(Duration::from_secs(3600));
+        let later = Expiry::after(Duration::from_hours(1));
         let member = Member { expiry: Some(later), reason: Some("why".into()), by: Some("root".into()) };
         let elements = ["10.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
         log.append(&[

@@ -136,12 +136,12 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let directory = PathBuf::from(format!("/proc/{}", child.id()));
         let stat = fs::read_to_string(directory.join("stat")).unwrap();
-        assert_eq!(parent(&stat), Some(std::process::id() as i32));
+        assert_eq!(parent(&stat), Some(std::process::id().cast_signed()));
         let own = sessions_in(&PathBuf::from("/proc/self"));
         let session = Session { local: client.local_addr().unwrap(), peer: client.peer_addr().unwrap() };
         assert!(own.contains(&session), "{own:?}");
         assert!(sessions_in(&directory).is_empty(), "descriptors are closed on exec");
-        assert!(!sessions_of(child.id() as i32).contains(&session), "connections within this machine are no sessions");
+        assert!(!sessions_of(child.id().cast_signed()).contains(&session), "connections within this machine are no sessions");
         child.kill().unwrap();
         child.wait().unwrap();
     }
