@@ -141,7 +141,10 @@ mod tests {
         let session = Session { local: client.local_addr().unwrap(), peer: client.peer_addr().unwrap() };
         assert!(own.contains(&session), "{own:?}");
         assert!(sessions_in(&directory).is_empty(), "descriptors are closed on exec");
-        assert!(!sessions_of(child.id().cast_signed()).contains(&session), "connections within this machine are no sessions");
+        assert!(
+            !sessions_of(child.id().cast_signed()).contains(&session),
+            "connections within this machine are no sessions"
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }
