@@ -28,8 +28,8 @@ pub struct Deny {
 /// Arguments of `deny` and `allow`.
 #[derive(Args, Debug)]
 pub struct EntryArgs {
-    /// Address, prefix, ADDR:PORT or [V6]:PORT; the port is the destination port
-    #[arg(value_parser = target::parse)]
+    /// What it is about.
+    #[arg(value_parser = target::parse, help = "Address, prefix, ADDR:PORT or [V6]:PORT; the port is the destination port")]
     what: Target,
     /// How long, such as 90s, 10m, 1h30m or 7d; until undone unless said
     #[arg(long = "for", value_name = "DURATION", value_parser = units::parse_duration)]

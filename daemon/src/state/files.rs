@@ -20,7 +20,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     sync_directory(directory)
 }
 
-/// [`write`] of a value as JSON.
+/// [`write()`] of a value as JSON.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
     let bytes = serde_json::to_vec(value).map_err(|error| StateError::write(path, error.into()))?;
     write(path, &bytes)

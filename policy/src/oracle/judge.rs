@@ -88,7 +88,7 @@ pub struct DynamicEntry {
     pub accept: bool,
 }
 
-/// Judges a packet that [`super::parse`] has read.
+/// Judges a packet that [`super::parse()`] has read.
 #[must_use]
 pub fn judge(
     policy: &Policy,
