@@ -30,6 +30,7 @@ pub fn run() -> Result<()> {
             &time,
             "-timeout=10",
             "-rss_limit_mb=2048",
+            "-verbosity=0",
             "-print_final_stats=1",
         ]))?;
     }

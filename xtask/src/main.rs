@@ -9,6 +9,8 @@ mod shell;
 mod test;
 mod vm;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -26,7 +28,18 @@ enum Command {
     Vm(vm::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    // Not by returning the result: with RUST_BACKTRACE set that would bury the last lines of a log below a backtrace.
+    run().map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn run() -> anyhow::Result<()> {
     if bpf::is_rustc() {
         return bpf::rustc();
     }

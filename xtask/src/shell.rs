@@ -1,7 +1,7 @@
 //! Running other programs: each command is printed, and its failure names it.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -59,11 +59,14 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command, gives each line of its output to `each` after printing it.
+/// Runs a command, gives each line of its output and of its errors to `each` after printing it.
 pub fn run_lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
     let line = announce(command);
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{line}`"))?;
-    let output = child.stdout.take().context("the command has no output")?;
+    let (output, input) = io::pipe()?;
+    let child = command.stdout(input.try_clone()?).stderr(input).spawn();
+    // The command holds the writing ends: while one is open, reading does not end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.with_context(|| format!("cannot run `{line}`"))?;
     let mut reader = BufReader::new(output);
     let mut bytes = Vec::new();
     // Not `lines()`: a test may print what is not UTF-8.

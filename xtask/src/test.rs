@@ -56,12 +56,19 @@ impl Checks {
     }
 }
 
-/// How many tests ran, summed over cargo test's result lines.
+/// How many tests ran, summed over cargo test's result lines, and what the failed ones printed.
 #[derive(Default)]
 pub struct Tally {
     passed: u64,
     failed: u64,
+    /// What the summary repeats: often the end of a log is all that is at hand.
+    failures: Vec<String>,
+    /// Lines of the failed test's output that may still be kept, if such output is being read.
+    open: Option<usize>,
 }
+
+/// The most lines kept of one failed test.
+const FAILURE_LINES: usize = 40;
 
 /// Runs the parts in order, also after one failed, and fails if any did.
 pub fn run(args: &Args) -> Result<()> {
@@ -83,6 +90,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn report(summary: &[(String, Result<()>, Duration)], tally: &Tally) -> Result<()> {
+    if !tally.failures.is_empty() {
+        println!("\n==== failures\n{}", tally.failures.join("\n"));
+    }
     println!("\n==== summary");
     for (part, result, time) in summary {
         let outcome = result.as_ref().map_or_else(|error| format!("FAILED: {error:#}"), |()| "ok".to_owned());
@@ -146,8 +156,9 @@ fn tests(selection: &[&str], checks: &mut Checks) -> Result<()> {
 }
 
 impl Tally {
-    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; ...`; other lines count nothing.
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 0 ignored; ...`, and keeps the output of failed tests.
     pub fn add(&mut self, line: &str) {
+        self.keep(line);
         let Some((_, counts)) = line.split_once("test result: ") else { return };
         let count = |name: &str| {
             let before = counts.split(';').find_map(|part| part.trim_end().strip_suffix(name))?;
@@ -155,6 +166,25 @@ impl Tally {
         };
         self.passed += count(" passed").unwrap_or(0);
         self.failed += count(" failed").unwrap_or(0);
+    }
+
+    /// Keeps what stands between `---- NAME stdout ----` and the list of failed tests, and cargo's own errors.
+    fn keep(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.open = Some(FAILURE_LINES);
+        } else if line == "failures:" {
+            self.open = None;
+        }
+        let error = line.starts_with("error") || line.contains("process didn't exit successfully");
+        match &mut self.open {
+            Some(0) => {}
+            Some(left) => {
+                *left -= 1;
+                self.failures.push(line.to_owned());
+            }
+            None if error => self.failures.push(line.to_owned()),
+            None => {}
+        }
     }
 }
 
@@ -169,5 +199,21 @@ mod tests {
         tally.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s");
         tally.add("test some_test ... ok");
         assert_eq!((tally.passed, tally.failed), (15, 2));
+    }
+
+    #[test]
+    fn the_output_of_failed_tests_is_kept_and_nothing_else() {
+        let mut tally = Tally::default();
+        let lines = [
+            "test a ... FAILED",
+            "failures:",
+            "---- a stdout ----",
+            "it broke",
+            "failures:",
+            "    a",
+            "error: test failed",
+        ];
+        lines.into_iter().for_each(|line| tally.add(line));
+        assert_eq!(tally.failures, ["---- a stdout ----", "it broke", "error: test failed"]);
     }
 }

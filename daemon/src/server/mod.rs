@@ -1,5 +1,6 @@
 //! The API over the Unix socket.
 
+pub mod accounts;
 pub mod body;
 pub mod caller;
 pub mod handlers;
