@@ -10,6 +10,7 @@ pub mod counter;
 pub mod dynamic;
 pub mod explain;
 pub mod generation;
+pub mod host;
 pub mod interface;
 pub mod names;
 pub mod verdict;
