@@ -61,7 +61,16 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command, gives each line of its output and of its errors to `each` after printing it.
 pub fn run_lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
-    let line = announce(command);
+    announce(command);
+    run_quietly(command, |line| {
+        println!("{line}");
+        each(line);
+    })
+}
+
+/// The same without printing.
+pub fn run_quietly(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
+    let line = line(command);
     let (output, input) = io::pipe()?;
     let child = command.stdout(input.try_clone()?).stderr(input).spawn();
     // The command holds the writing ends: while one is open, reading does not end.
@@ -71,9 +80,7 @@ pub fn run_lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()
     let mut bytes = Vec::new();
     // Not `lines()`: a test may print what is not UTF-8.
     while reader.read_until(b'\n', &mut bytes)? > 0 {
-        let text = String::from_utf8_lossy(&bytes);
-        print!("{text}");
-        each(text.trim_end());
+        each(String::from_utf8_lossy(&bytes).trim_end());
         bytes.clear();
     }
     let status = child.wait()?;

@@ -42,9 +42,14 @@ impl Host {
 
     /// Gives an interface another name.
     pub fn rename(&self, name: &str, new: &str) -> Result<()> {
-        let message = LinkUnspec::new_with_index(self.index(name)?).name(new).build();
-        self.netlink(async |handle| handle.link().set(message).execute().await)
-            .with_context(|| format!("cannot rename {name}"))
+        // Before 6.2 (bd039b5ea2a9) the kernel renames no interface that is up.
+        let index = self.index(name)?;
+        let steps = [LinkUnspec::new_with_index(index).down(), LinkUnspec::new_with_index(index).name(new)];
+        for step in steps.into_iter().chain([LinkUnspec::new_with_index(index).up()]) {
+            self.netlink(async |handle| handle.link().set(step.build()).execute().await)
+                .with_context(|| format!("cannot rename {name}"))?;
+        }
+        Ok(())
     }
 
     /// Deletes an interface (and, of a veth pair, the other end).

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::copy;
-use crate::shell;
+use crate::{setup, shell};
 
 /// An unpacked kernel package.
 pub struct Kernel {
@@ -108,6 +108,7 @@ fn unpack(directory: &Path, package: &str) -> Result<()> {
 
 /// The address of the machine's own mirror.
 fn mirror() -> Result<String> {
+    setup::update()?;
     let format = "$(ORIGIN) $(COMPONENT) $(REPO_URI)";
     let targets = shell::output(&mut shell::command("apt-get", &["indextargets", "--format", format]))?;
     let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian main "));
