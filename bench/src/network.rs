@@ -18,7 +18,7 @@ pub fn report() -> Result<()> {
     std::fs::create_dir(&pins)?;
     mount_bpffs(&pins)?;
     let mount = Unmount(&pins);
-    let kernel = Kernel::open(&pins)?;
+    let kernel = Kernel::open(&pins, None)?;
     let measured = measure(&kernel, directory.path());
     kernel.off()?;
     drop(mount);

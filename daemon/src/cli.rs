@@ -26,6 +26,10 @@ pub struct Arguments {
     /// Directory on a BPF filesystem for pins
     #[arg(long, value_name = "DIR", default_value = ringfence_api::DEFAULT_BPFFS)]
     pub bpffs: PathBuf,
+    /// Directory of a cgroup2 file system: where `connect` and `bind` rules are enforced if the kernel has no security
+    /// hooks to give; otherwise the root of the hierarchy
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
     /// Halves whose hooks must all be there: fail instead of running degraded
     #[arg(long, value_name = "HALF", value_delimiter = ',')]
     pub require: Vec<Half>,

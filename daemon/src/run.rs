@@ -32,7 +32,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(30);
 pub fn run(arguments: Arguments) -> Result<()> {
     privileges::restrict_new_files();
     mount(&arguments.bpffs);
-    let kernel = Kernel::open(&arguments.bpffs)?;
+    let kernel = Kernel::open(&arguments.bpffs, arguments.cgroup.as_deref())?;
     let path = arguments.socket.clone();
     let daemon = Arc::new(Daemon::open(arguments, kernel)?);
     let listener = socket::listen(&path)?;

@@ -59,7 +59,7 @@ impl Daemon {
         }
         let number = self.last_confirmed()?.ok_or_else(|| Error::No("no generation was ever confirmed".to_owned()))?;
         let candidate = Candidate::prepare(Origin::Kept(number), &self.store, None)?;
-        let kernel = Kernel::open(&self.arguments.bpffs)?;
+        let kernel = Kernel::open(&self.arguments.bpffs, self.arguments.cgroup.as_deref())?;
         {
             let dynamic = self.dynamic();
             dynamic.restore(&kernel)?;

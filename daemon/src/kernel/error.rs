@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::host::Obstacle;
+
 /// An error of the kernel half of the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -113,6 +115,9 @@ pub enum KernelError {
         /// What.
         left: String,
     },
+    /// The host half, or a part of it, is not to be had on this machine.
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
+    Host(Obstacle),
     /// A system call failed.
     #[error("{what}")]
     Io {

@@ -20,6 +20,7 @@ mod explain;
 mod features;
 mod generation;
 mod grace;
+mod host;
 mod info;
 mod mapped;
 mod maps;
@@ -44,6 +45,7 @@ pub use self::{
     error::{KernelError, Result},
     explain::Hook,
     generation::Loaded,
+    host::{HookState, MountReport, MountWatch, Obstacle, PathRule, Support},
     info::{MapSize, ProgramSize},
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
     pins::mount_bpffs,
@@ -58,6 +60,7 @@ pub struct Kernel {
     lengths: Mutex<Lengths>,
     grace: Grace,
     tcx: bool,
+    host_support: Support,
     // Last: the lock goes when all else is closed.
     pins: Pins,
 }
@@ -67,14 +70,24 @@ impl Kernel {
     ///
     /// Fails without the needed privileges, on a kernel that lacks something, when `bpffs` is on no BPF filesystem, and
     /// while another daemon owns the pins.
-    pub fn open(bpffs: &Path) -> Result<Self> {
+    ///
+    /// `cgroup` is where `connect` and `bind` are judged on a kernel without security hooks; `None`: the root of the
+    /// cgroup2 file system.
+    pub fn open(bpffs: &Path, cgroup: Option<&Path>) -> Result<Self> {
         features::privileges()?;
         features::kernel()?;
         let pins = Pins::own(bpffs)?;
         let maps = Shared::open(&pins)?;
         let dispatchers = Dispatchers::open(&pins)?;
         let lengths = Mutex::new(Lengths::recount(&maps)?);
-        let kernel = Self { maps, dispatchers, lengths, grace: Grace::new()?, tcx: features::tcx(), pins };
+        let _ = cgroup.map(host::open_cgroup).transpose()?;
+        let host_support = Support {
+            lsm: Some(Obstacle::NotBuilt),
+            cgroup: Some(Obstacle::Cgroup { error: "not built in yet".to_owned() }),
+            missing: Vec::new(),
+        };
+        let grace = Grace::new()?;
+        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host_support, pins };
         kernel.clear_strays()?;
         Ok(kernel)
     }

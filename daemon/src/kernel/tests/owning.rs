@@ -9,7 +9,7 @@ use crate::kernel::{IngressHook, Kernel, KernelError, cell::NOTHING};
 fn a_second_owner_is_refused_while_the_first_lives() {
     in_world(|world| {
         let first = world.open();
-        assert!(matches!(Kernel::open(&world.bpffs()), Err(KernelError::Owned { .. })));
+        assert!(matches!(Kernel::open(&world.bpffs(), None), Err(KernelError::Owned { .. })));
         drop(first);
         world.open();
     });
@@ -18,7 +18,7 @@ fn a_second_owner_is_refused_while_the_first_lives() {
 #[test]
 fn a_directory_elsewhere_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let error = Kernel::open(&directory.path().join("ringfence")).unwrap_err();
+    let error = Kernel::open(&directory.path().join("ringfence"), None).unwrap_err();
     assert!(matches!(error, KernelError::NotBpffs { .. }), "{error}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "something was made there");
 }
@@ -31,7 +31,7 @@ fn a_pin_of_another_shape_is_refused() {
         drop(kernel);
         std::fs::remove_file(&cell).unwrap();
         std::fs::rename(&misses, &cell).unwrap();
-        let error = Kernel::open(&world.bpffs()).unwrap_err();
+        let error = Kernel::open(&world.bpffs(), None).unwrap_err();
         assert!(matches!(&error, KernelError::Foreign { path } if *path == cell), "{error}");
     });
 }

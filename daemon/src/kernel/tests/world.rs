@@ -68,7 +68,7 @@ impl World {
     }
 
     pub fn open(&self) -> Kernel {
-        Kernel::open(&self.bpffs()).unwrap()
+        Kernel::open(&self.bpffs(), None).unwrap()
     }
 }
 
