@@ -400,6 +400,11 @@ pub mod layout {
         ("sock", "__sk_common.skc_family"),
         ("dentry", "d_u.d_alias"),
     ];
+    /// Arguments of hooks whose place differs between kernels: hook, and the structure that the first such argument
+    /// points to. Its position is at index [`MEMBERS`]`.len()` + the index here.
+    pub const ARGUMENTS: [(&str, &str); 1] = [("inode_setattr", "dentry")];
+    /// Position of the dentry among `inode_setattr`'s arguments: 0, since Linux 6.3 1.
+    pub const SETATTR_DENTRY: usize = MEMBERS.len();
 }
 
 /// Value of the pinned map `HOST_STATE` (one value, memory-mapped by the daemon).

@@ -61,3 +61,39 @@ pub const EXPLAIN_OUT: &str = "EXPLAIN_OUT";
 pub const CHAINS: &str = "CHAINS";
 /// Read-only global `u32`: non-zero in programs that explain.
 pub const EXPLAIN: &str = "EXPLAIN";
+
+/// One value: the host chain's tables. Created by the loader with the exact size.
+pub const ARENA_HOST: &str = "ARENA_HOST";
+/// Leaf of each executable, by its id, in one generation (`u32`).
+pub const EXE_LEAVES: &str = "EXE_LEAVES";
+/// [`crate::host::HostState`].
+pub const HOST_STATE: &str = "HOST_STATE";
+/// [`crate::host::Mount`]s by [`crate::host::MountKey`].
+pub const MOUNTS: &str = "MOUNTS";
+/// Inode storage of [`crate::host::Directory`].
+pub const DIRS: &str = "DIRS";
+/// Task storage of [`crate::host::Subject`].
+pub const SUBJECTS: &str = "SUBJECTS";
+/// Task storage: working memory of a call.
+pub const SCRATCH: &str = "SCRATCH";
+/// Ids of executables (`u32`) by path.
+pub const EXES: &str = "EXES";
+/// LRU of cgroups' classes (`u32`) by [`crate::host::CgroupKey`].
+pub const CGROUPS: &str = "CGROUPS";
+/// [`crate::host::PathEntry`]s.
+pub const PATH_ENTRIES: &str = "PATH_ENTRIES";
+/// Bits of path entries (`u64`) by [`crate::host::PathHashKey`].
+pub const PATH_HASHES: &str = "PATH_HASHES";
+/// [`crate::host::AccessQuestion`].
+pub const ACCESS_IN: &str = "ACCESS_IN";
+
+/// Read-only global: [`crate::host::HostConsts`].
+pub const HOST: &str = "HOST";
+/// Read-only global: [`crate::host::KernelLayout`].
+pub const KERNEL: &str = "KERNEL";
+/// Answers [`crate::host::AccessQuestion`]s; XDP, by test runs only.
+pub const EXPLAIN_ACCESS: &str = "explain_access";
+
+/// The programs that judge `connect` and `bind` at a cgroup, where there are no security hooks.
+pub const CGROUP_PROGRAMS: [&str; 6] =
+    ["cgroup_connect4", "cgroup_connect6", "cgroup_sendmsg4", "cgroup_sendmsg6", "cgroup_bind4", "cgroup_bind6"];
