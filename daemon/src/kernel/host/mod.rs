@@ -7,6 +7,8 @@
 //!
 //! The order of an apply: [`Kernel::load`], [`Kernel::host_before_flip`], [`Kernel::flip`], [`Kernel::host_after_flip`].
 
+mod btf;
+mod layout;
 mod obstacle;
 
 use std::{
