@@ -208,7 +208,7 @@ pub struct Leaf {
     pub tainted: u32,
     /// Class of [`field::TARGET`].
     pub target: u32,
-    /// Bit `i`: condition `i` on ancestors holds.
+    /// Bit `i`: condition `i` on ancestors holds; [`MASK_UNKNOWN`] in [`LEAF_UNKNOWN`], where a union with it is that.
     pub ancestor: u32,
     /// [`LEAF_TRUSTED`].
     pub flags: u32,
@@ -323,8 +323,12 @@ pub struct HostConsts {
     pub ops: u32,
     /// Differs in every generation loaded since boot, never 0: caches carry it. Written by the loader.
     pub serial: u32,
+    /// Class of [`field::ADDR`] for an address that cannot be read.
+    pub address_unknown: u32,
+    /// Class of [`field::FSTYPE`] for a file system whose type cannot be told.
+    pub fstype_unknown: u32,
 }
-bytes!(HostConsts: 760);
+bytes!(HostConsts: 768);
 
 /// Where the running kernel keeps what the programs read: read-only global `KERNEL`, resolved in its BTF (and, for
 /// `rename_lock`, kallsyms). Offsets are in bytes; [`NO_OFFSET`] where this kernel has no such member.
@@ -636,6 +640,11 @@ pub mod line {
         "unknown/address",
         "dispatch",
         "protected",
+    ];
+    /// What each of them says in listings: why something was unknown is only counted, the rules decide.
+    pub const VERBS: [&str; NAMES.len()] = [
+        "allow", "count", "count", "count", "count", "count", "count", "count", "count", "count", "count", "deny",
+        "deny",
     ];
 }
 

@@ -12,6 +12,7 @@ pub mod bits;
 pub mod classify;
 pub mod fields;
 pub mod floor;
+pub mod host;
 pub mod judge;
 pub mod parse;
 pub mod ro;

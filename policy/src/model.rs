@@ -3,11 +3,14 @@
 //!
 //! [`crate::document`] makes it from YAML; nothing here knows YAML.
 
+mod host;
+
 use std::sync::Arc;
 
+pub use self::host::*;
 use crate::ranges::{AddressRanges, Ranges};
 
-/// A whole policy, network half. The host half's issue adds its own chain beside these.
+/// A whole policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// `mode:` of the file.
@@ -24,8 +27,31 @@ pub struct Policy {
     pub ingress: Option<Chain>,
     /// Packets that leave.
     pub egress: Option<Chain>,
+    /// What processes may do.
+    pub host: HostChain,
     /// `tests:` about packets.
     pub tests: Vec<PacketTest>,
+    /// `tests:` about accesses.
+    pub access_tests: Vec<AccessTest>,
+}
+
+impl Policy {
+    /// The policy that says nothing and lets everything pass.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            files: Vec::new(),
+            dynamic_sets: Vec::new(),
+            interfaces: None,
+            floor: [true; 7],
+            ingress: None,
+            egress: None,
+            host: HostChain::implicit(),
+            tests: Vec::new(),
+            access_tests: Vec::new(),
+        }
+    }
 }
 
 /// Whether refusals are carried out.
@@ -220,7 +246,7 @@ pub struct AddressMatch {
 }
 
 /// Static addresses and dynamic sets, any of which may hold the address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressList {
     /// Shared where rules name the same set, so that a set of a million prefixes is one distinction.
     pub fixed: Vec<Arc<AddressRanges>>,

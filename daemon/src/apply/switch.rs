@@ -5,7 +5,8 @@
 
 use nix::time::{ClockId, clock_gettime};
 use ringfence_abi::generation::NO_SLOT;
-use ringfence_policy::compile::Compiled;
+use ringfence_policy::compile::compile;
+use ringfence_policy::model::Policy;
 
 use super::active::{Active, Meaning};
 use super::candidate::Candidate;
@@ -257,7 +258,7 @@ impl Daemon {
 
     /// A generation that lets everything pass: what an unconfirmed first apply goes back to.
     fn load_empty(&self) -> Result<Active> {
-        let compiled = Compiled { ingress: None, egress: None, lines: Vec::new() };
+        let compiled = compile(&Policy::empty())?;
         let loaded = self.kernel(|kernel| Ok(kernel.load(&compiled, EMPTY, |_| 0)?))?;
         Ok(Active::empty(loaded))
     }

@@ -82,7 +82,7 @@ pub(super) fn compile(
     Ok(CompiledChain { consts, arena, interfaces, classes })
 }
 
-const EMPTY: ChainConsts = ChainConsts {
+pub(super) const EMPTY: ChainConsts = ChainConsts {
     arena: 0,
     active: 0,
     active_count: 0,

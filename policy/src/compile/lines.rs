@@ -6,11 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use ringfence_abi::counter::{BUILTINS, FLOOR_NAMES, MALFORMED_NAMES};
+use ringfence_abi::{
+    counter::{BUILTINS, FLOOR_NAMES, MALFORMED_NAMES},
+    host,
+};
 
 use super::Line;
 use crate::{
-    model::{AddressMatch, Chain, Policy, Rule, Verdict},
+    model::{AddressMatch, Chain, HostChain, Policy, Rule, Verdict, host_word},
     ranges::AddressRanges,
 };
 
@@ -35,6 +38,20 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
         at: Some(rule.at),
         content: sets.content(policy, rule),
     }));
+    lines
+}
+
+/// The counters of the host chain.
+pub(super) fn host(chain: &HostChain) -> Vec<Line> {
+    let builtin = |line: String, verb| Line { name: line, named: true, chain: "host", verb, at: None, content: 0 };
+    let mut lines = Vec::with_capacity(BUILTINS as usize + chain.rules.len());
+    lines.push(Line { at: chain.default_at, ..builtin("default".into(), host_word(chain.default)) });
+    lines.extend(host::line::NAMES.into_iter().zip(host::line::VERBS).map(|(name, verb)| builtin(name.into(), verb)));
+    lines.push(builtin("dynamic".into(), "deny"));
+    lines.push(builtin("continuations".into(), "deny"));
+    lines.push(builtin("tables".into(), "deny"));
+    lines.push(builtin("unknown".into(), "count"));
+    debug_assert_eq!(lines.len(), BUILTINS as usize);
     lines
 }
 

@@ -4,6 +4,7 @@ mod arena;
 mod chain;
 mod direct;
 mod field;
+mod host;
 mod lines;
 mod positions;
 mod rows;
@@ -12,6 +13,7 @@ mod trie;
 
 use ringfence_abi::chain::ChainConsts;
 
+pub use self::host::{CompiledHost, PathKind};
 use crate::model::{Chain, Location, Policy};
 
 /// A policy as the loader takes it.
@@ -21,6 +23,8 @@ pub struct Compiled {
     pub ingress: Option<CompiledChain>,
     /// Tables for packets that leave.
     pub egress: Option<CompiledChain>,
+    /// Tables for what processes do.
+    pub host: CompiledHost,
     /// What each counter stands for, by counter index (`ChainConsts::counter_base` included).
     pub lines: Vec<Line>,
 }
@@ -64,7 +68,7 @@ pub struct Line {
     pub name: String,
     /// Whether the name was given by the policy's author or is one of the reserved ones.
     pub named: bool,
-    /// `ingress` or `egress`.
+    /// `ingress`, `egress` or `host`.
     pub chain: &'static str,
     /// The verb: `accept`, `drop`, `reject`, `count`, `would-drop`, `would-reject`.
     pub verb: &'static str,
@@ -158,5 +162,7 @@ pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
     };
     let ingress = compiled(policy.ingress.as_ref(), "ingress")?;
     let egress = compiled(policy.egress.as_ref(), "egress")?;
-    Ok(Compiled { ingress, egress, lines })
+    let host = host::compile(policy, lines.len() as u32)?;
+    lines.extend(lines::host(&policy.host));
+    Ok(Compiled { ingress, egress, host, lines })
 }

@@ -43,7 +43,7 @@ use self::problems::{Complaint, Problems};
 use self::sets::{BUILT_IN, Sets};
 use self::source::{Lines, Span};
 use crate::diagnostic::{Diagnostic, Report};
-use crate::model::{Chain, DynamicSet, Mode, Policy, SetId, TestPacket};
+use crate::model::{Chain, DynamicSet, HostChain, Mode, Policy, SetId, TestPacket};
 
 const _: () = assert!(MAX_DYNAMIC_SETS <= MAX_CHAIN_SETS);
 
@@ -199,7 +199,9 @@ fn read(
         floor: outline.floor.map(|line| line.is_none_or(|(on, _)| on)),
         ingress,
         egress,
+        host: HostChain::implicit(),
         tests,
+        access_tests: Vec::new(),
     };
     Some((policy, sets.files))
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ringfence_policy::model::{
-    Chain, DynamicKind, DynamicSet, Families, FlagSet, IcmpMatch, InterfaceMatch, Location, Match, Mode, NameGlob,
-    Policy, Rule, Verdict, WhenFull,
+    Chain, DynamicKind, DynamicSet, Families, FlagSet, HostChain, IcmpMatch, InterfaceMatch, Location, Match, Mode,
+    NameGlob, Policy, Rule, Verdict, WhenFull,
 };
 use ringfence_policy::ranges::{AddressRanges, Ranges};
 
@@ -31,7 +31,9 @@ pub(super) fn policy(rng: &mut Rng, pool: &Pool, shape: Shape) -> Policy {
         floor: std::array::from_fn(|_| !once_in(rng, 3)),
         ingress,
         egress,
+        host: HostChain::implicit(),
         tests: Vec::new(),
+        access_tests: Vec::new(),
     }
 }
 

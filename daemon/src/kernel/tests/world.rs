@@ -18,7 +18,7 @@ use nix::{
 use ringfence_abi::counter::{Counter, DEFAULT};
 use ringfence_policy::{
     compile::{Compiled, compile},
-    model::{Chain, Location, Mode, Policy, Verdict},
+    model::{Chain, HostChain, Location, Mode, Policy, Verdict},
 };
 
 use crate::kernel::{Device, Kernel, Loaded};
@@ -161,7 +161,9 @@ pub fn policy(ingress: Option<Verdict>, egress: Option<Verdict>) -> Compiled {
         floor: [false; 7],
         ingress: ingress.map(chain),
         egress: egress.map(chain),
+        host: HostChain::implicit(),
         tests: Vec::new(),
+        access_tests: Vec::new(),
     };
     compile(&policy).unwrap()
 }

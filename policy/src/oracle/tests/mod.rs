@@ -5,7 +5,7 @@ mod parse;
 mod run;
 
 use super::{Context, Decision, DynamicEntry, Field, Fields, Hook, no_members};
-use crate::model::{Chain, Location, Match, Mode, Policy, Rule, Verdict};
+use crate::model::{Chain, HostChain, Location, Match, Mode, Policy, Rule, Verdict};
 use crate::ranges::Ranges;
 
 const AT: Location = Location { file: 0, line: 1, column: 1 };
@@ -57,7 +57,9 @@ fn policy(default: Verdict, rules: Vec<Rule>) -> Policy {
         floor: [true; 7],
         ingress: Some(Chain { default, default_at: AT, rules }),
         egress: None,
+        host: HostChain::implicit(),
         tests: Vec::new(),
+        access_tests: Vec::new(),
     }
 }
 

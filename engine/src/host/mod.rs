@@ -1,0 +1,3 @@
+//! The host half: what a system call is about, and what the tables say of it.
+
+pub mod automaton;
