@@ -9,6 +9,7 @@ use crate::{
     Tables,
     fields::{FAMILY_NONE, FAMILY_V4, Fields},
     ro::read,
+    search::Classes,
     trie::{LEVELS_V4, LEVELS_V6, lookup},
 };
 
@@ -28,36 +29,43 @@ pub struct Surroundings {
     pub dst_sets: u64,
 }
 
-/// The class of field `FIELD`; `None` when the tables contradict themselves.
-#[inline(always)]
-pub fn class<T: Tables, const FIELD: usize>(
-    consts: &ChainConsts,
-    tables: &T,
-    fields: &Fields,
-    around: &Surroundings,
-) -> Option<u32> {
-    match FIELD {
-        SRC => address(consts, tables, fields, true),
-        DST => address(consts, tables, fields, false),
-        SPORT => direct::<T, SPORT>(consts, tables, fields.sport),
-        DPORT => direct::<T, DPORT>(consts, tables, fields.dport),
-        PROTO => direct::<T, PROTO>(consts, tables, fields.proto),
-        IP => direct::<T, IP>(consts, tables, fields.ip),
-        VLAN => direct::<T, VLAN>(consts, tables, fields.vlan),
-        LENGTH => direct::<T, LENGTH>(consts, tables, fields.length),
-        MARK => match around.mark {
-            Some(mark) => lookup(tables, &consts.tries[TRIE_MARK], u64::from(mark) << 32, 0, LEVELS_V4),
-            None => Some(ABSENT),
-        },
-        INTERFACE => Some(around.interface),
-        SRC_SETS..DST_SETS => Some(members(fields, around.src_sets, FIELD - SRC_SETS)),
-        DST_SETS.. => Some(members(fields, around.dst_sets, FIELD - DST_SETS)),
-        _ => None,
+/// A packet with what surrounds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    /// What its headers say.
+    pub fields: &'a Fields,
+    /// What they do not.
+    pub around: &'a Surroundings,
+}
+
+impl Classes for Headers<'_> {
+    #[inline(always)]
+    fn class<T: Tables, const FIELD: usize>(&self, consts: &ChainConsts, tables: &T) -> Option<u32> {
+        let Self { fields, around } = *self;
+        match FIELD {
+            SRC => address(consts, tables, fields, true),
+            DST => address(consts, tables, fields, false),
+            SPORT => direct::<T, SPORT>(consts, tables, fields.sport),
+            DPORT => direct::<T, DPORT>(consts, tables, fields.dport),
+            PROTO => direct::<T, PROTO>(consts, tables, fields.proto),
+            IP => direct::<T, IP>(consts, tables, fields.ip),
+            VLAN => direct::<T, VLAN>(consts, tables, fields.vlan),
+            LENGTH => direct::<T, LENGTH>(consts, tables, fields.length),
+            MARK => match around.mark {
+                Some(mark) => lookup(tables, &consts.tries[TRIE_MARK], u64::from(mark) << 32, 0, LEVELS_V4),
+                None => Some(ABSENT),
+            },
+            INTERFACE => Some(around.interface),
+            SRC_SETS..DST_SETS => Some(members(fields, around.src_sets, FIELD - SRC_SETS)),
+            DST_SETS.. => Some(members(fields, around.dst_sets, FIELD - DST_SETS)),
+            _ => None,
+        }
     }
 }
 
+/// The class of a directly indexed field.
 #[inline(always)]
-fn direct<T: Tables, const FIELD: usize>(consts: &ChainConsts, tables: &T, index: u32) -> Option<u32> {
+pub(crate) fn direct<T: Tables, const FIELD: usize>(consts: &ChainConsts, tables: &T, index: u32) -> Option<u32> {
     tables.u32(read(&consts.direct[FIELD]) + index * 4)
 }
 

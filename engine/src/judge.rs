@@ -9,7 +9,7 @@ use ringfence_abi::{
 
 use crate::{
     Tables,
-    classify::Surroundings,
+    classify::{Headers, Surroundings},
     fields::{FAMILY_NONE, Fields},
     floor,
     ro::read,
@@ -83,19 +83,13 @@ pub fn judge<T: Tables, H: Host<T>>(
     if read(&consts.dst_set_count) != 0 && fields.family != FAMILY_NONE {
         around.dst_sets = host.members(fields, false);
     }
-    Judgement { outcome: search(consts, tables, host, fields, &around), entry: 0 }
+    Judgement { outcome: search(consts, tables, host, &Headers { fields, around: &around }), entry: 0 }
 }
 
 #[inline(always)]
-fn search<T: Tables, H: Host<T>>(
-    consts: &ChainConsts,
-    tables: &T,
-    host: &mut H,
-    fields: &Fields,
-    around: &Surroundings,
-) -> Outcome {
+fn search<T: Tables, H: Host<T>>(consts: &ChainConsts, tables: &T, host: &mut H, packet: &Headers) -> Outcome {
     if read(&consts.blocks) == 0 {
-        match narrow(consts, tables, fields, around) {
+        match narrow(consts, tables, packet) {
             Narrow::Done(outcome) => return outcome,
             Narrow::Walk(word) => {
                 let Some(search) = host.search() else { return Outcome::TABLES };
@@ -104,7 +98,7 @@ fn search<T: Tables, H: Host<T>>(
         }
     } else {
         let Some(search) = host.search() else { return Outcome::TABLES };
-        if search.start(consts, tables, fields, around).is_none() {
+        if search.start(consts, tables, packet).is_none() {
             return Outcome::TABLES;
         }
     }

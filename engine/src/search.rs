@@ -13,10 +13,14 @@ use ringfence_abi::{
 use crate::{
     Tables,
     bits::{lowest, rank},
-    classify::{Surroundings, class},
-    fields::Fields,
     ro::read,
 };
+
+/// What is judged: a packet or a system call, as classes.
+pub trait Classes {
+    /// The class of field `FIELD`; `None` when the tables contradict themselves.
+    fn class<T: Tables, const FIELD: usize>(&self, consts: &ChainConsts, tables: &T) -> Option<u32>;
+}
 
 /// Receives the rules that matched and let evaluation go on.
 pub trait Sink {
@@ -94,8 +98,8 @@ pub enum Narrow {
 
 /// Judges in a chain of at most 64 positions, as far as its first match.
 #[inline(always)]
-pub fn narrow<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, around: &Surroundings) -> Narrow {
-    let Some(word) = narrow_word(consts, tables, fields, around) else { return Narrow::Done(Outcome::TABLES) };
+pub fn narrow<T: Tables, C: Classes>(consts: &ChainConsts, tables: &T, judged: &C) -> Narrow {
+    let Some(word) = narrow_word(consts, tables, judged) else { return Narrow::Done(Outcome::TABLES) };
     if word == 0 {
         return Narrow::Done(Outcome::default(consts));
     }
@@ -107,12 +111,12 @@ pub fn narrow<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, arou
 }
 
 #[inline(always)]
-fn narrow_word<T: Tables>(consts: &ChainConsts, tables: &T, fields: &Fields, around: &Surroundings) -> Option<u64> {
+fn narrow_word<T: Tables, C: Classes>(consts: &ChainConsts, tables: &T, judged: &C) -> Option<u64> {
     let active = read(&consts.active);
     let mut word = tables.u64(read(&consts.wild))?;
     each_field!(FIELD => {
         if active & (1 << FIELD) != 0 && word != 0 {
-            let class = class::<T, FIELD>(consts, tables, fields, around)?;
+            let class = judged.class::<T, FIELD>(consts, tables)?;
             word &= tables.u64(read(&consts.rows[FIELD]) + class * 8)?;
         }
     });
@@ -149,20 +153,14 @@ pub enum Step {
 }
 
 impl Search {
-    /// Classifies the packet and begins before the first block.
+    /// Classifies what is judged and begins before the first block.
     #[inline(always)]
-    pub fn start<T: Tables>(
-        &mut self,
-        consts: &ChainConsts,
-        tables: &T,
-        fields: &Fields,
-        around: &Surroundings,
-    ) -> Option<()> {
+    pub fn start<T: Tables, C: Classes>(&mut self, consts: &ChainConsts, tables: &T, judged: &C) -> Option<()> {
         let active = read(&consts.active);
         let row_size = read(&consts.blocks) * 4;
         each_field!(FIELD => {
             if active & (1 << FIELD) != 0 {
-                let class = class::<T, FIELD>(consts, tables, fields, around)?;
+                let class = judged.class::<T, FIELD>(consts, tables)?;
                 self.rows[FIELD] = read(&consts.rows[FIELD]) + class * row_size;
             }
         });
@@ -276,7 +274,7 @@ impl Search {
     }
 }
 
-/// Whether the verdict lets the packet through.
+/// Whether the verdict lets the packet or the call through.
 #[inline(always)]
 #[must_use]
 pub fn passes(outcome: Outcome) -> bool {
