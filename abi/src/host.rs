@@ -499,6 +499,19 @@ bytes!(Directory: 48);
 pub const EXES: usize = 65_536;
 /// Longest path of an executable; one with a longer path is unknown.
 pub const EXE_PATH: usize = 256;
+
+/// Key of the map `EXES`: a host path, zero-padded; on file systems that the host has not mounted [`EXE_FOREIGN`] and
+/// the path within the file system.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExePath {
+    /// The bytes; a path of exactly this length has no zero at its end.
+    pub bytes: [u8; EXE_PATH],
+}
+bytes!(ExePath: 256);
+
+/// First byte of an [`ExePath`] that is no host path.
+pub const EXE_FOREIGN: u8 = 1;
 /// Id of an executable that cannot be told.
 pub const EXE_UNKNOWN: u32 = 0;
 
