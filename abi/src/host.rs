@@ -327,8 +327,12 @@ pub struct HostConsts {
     pub address_unknown: u32,
     /// Class of [`field::FSTYPE`] for a file system whose type cannot be told.
     pub fstype_unknown: u32,
+    /// Non-zero: the policy says `protect_self`.
+    pub protect_self: u32,
+    /// Zero.
+    pub zero: u32,
 }
-bytes!(HostConsts: 768);
+bytes!(HostConsts: 776);
 
 /// Where the running kernel keeps what the programs read: read-only global `KERNEL`, resolved in its BTF (and, for
 /// `rename_lock`, kallsyms). Offsets are in bytes; [`NO_OFFSET`] where this kernel has no such member.
@@ -340,7 +344,7 @@ pub struct KernelLayout {
     /// Offsets, by [`layout`] index.
     pub offsets: [u32; layout::COUNT],
 }
-bytes!(KernelLayout: 264);
+bytes!(KernelLayout: 392);
 
 /// [`KernelLayout::offsets`]: the kernel has no such member.
 pub const NO_OFFSET: u32 = u32::MAX;
@@ -348,67 +352,114 @@ pub const NO_OFFSET: u32 = u32::MAX;
 /// Indices of [`KernelLayout::offsets`].
 pub mod layout {
     /// How many there is room for.
-    pub const COUNT: usize = 64;
-    /// Structure and member path of each offset in use, by index. Two paths with `|` between: the first that exists.
-    pub const MEMBERS: [(&str, &str); 52] = [
-        ("dentry", "d_parent"),
-        ("dentry", "d_name.name"),
-        ("dentry", "d_name.len"),
-        ("dentry", "d_inode"),
-        ("dentry", "d_sb"),
-        ("dentry", "d_flags"),
-        ("file", "f_path.dentry"),
-        ("file", "f_inode"),
-        ("file", "f_flags"),
-        ("file", "f_mode"),
-        ("inode", "i_sb"),
-        ("inode", "i_mode"),
-        ("inode", "i_uid"),
-        ("inode", "__i_nlink|i_nlink"),
-        ("inode", "i_dentry.first"),
-        ("super_block", "s_root"),
-        ("super_block", "s_dev"),
-        ("super_block", "s_magic"),
-        ("super_block", "s_type"),
-        ("file_system_type", "name"),
-        ("path", "dentry"),
-        ("path", "mnt"),
-        ("vfsmount", "mnt_sb"),
-        ("vfsmount", "mnt_root"),
-        ("linux_binprm", "file"),
-        ("vm_area_struct", "vm_file"),
-        ("task_struct", "cred"),
-        ("task_struct", "group_leader"),
-        ("task_struct", "mm"),
-        ("task_struct", "nsproxy"),
-        ("task_struct", "cgroups"),
-        ("task_struct", "loginuid"),
-        ("task_struct", "thread_pid"),
-        ("task_struct", "flags"),
-        ("mm_struct", "exe_file"),
-        ("cred", "fsuid"),
-        ("cred", "euid"),
-        ("cred", "gid"),
-        ("cred", "fsgid"),
-        ("cred", "group_info"),
-        ("group_info", "ngroups"),
-        ("group_info", "gid"),
-        ("nsproxy", "mnt_ns"),
-        ("mnt_namespace", "ns.inum"),
-        ("pid", "level"),
-        ("css_set", "dfl_cgrp"),
-        ("cgroup", "kn"),
-        ("kernfs_node", "__parent|parent"),
-        ("kernfs_node", "name"),
-        ("socket", "type"),
-        ("sock", "__sk_common.skc_family"),
-        ("dentry", "d_u.d_alias"),
-    ];
+    pub const COUNT: usize = 96;
+
+    macro_rules! members {
+        ($($name:ident = ($structure:literal, $member:literal);)+) => {
+            #[repr(usize)]
+            #[allow(clippy::upper_case_acronyms, non_camel_case_types, reason = "only numbers the constants below")]
+            enum Index { $($name),+ }
+            $(
+                #[doc = concat!("`", $structure, "`: `", $member, "`.")]
+                pub const $name: usize = Index::$name as usize;
+            )+
+            /// Structure and member path of each offset in use, by index. Two names with `|` between: the first that
+            /// exists.
+            pub const MEMBERS: [(&str, &str); [$($member),+].len()] = [$(($structure, $member)),+];
+        };
+    }
+
+    members! {
+        DENTRY_PARENT = ("dentry", "d_parent");
+        DENTRY_NAME = ("dentry", "d_name.name");
+        DENTRY_LEN = ("dentry", "d_name.len");
+        DENTRY_INODE = ("dentry", "d_inode");
+        DENTRY_SB = ("dentry", "d_sb");
+        DENTRY_FLAGS = ("dentry", "d_flags");
+        DENTRY_ALIAS = ("dentry", "d_u.d_alias");
+        FILE_DENTRY = ("file", "f_path.dentry");
+        FILE_INODE = ("file", "f_inode");
+        FILE_FLAGS = ("file", "f_flags");
+        FILE_MODE = ("file", "f_mode");
+        FILE_PRIVATE = ("file", "private_data");
+        BACKING_DENTRY = ("backing_file", "user_path.dentry");
+        INODE_SB = ("inode", "i_sb");
+        INODE_MODE = ("inode", "i_mode");
+        INODE_UID = ("inode", "i_uid");
+        INODE_NLINK = ("inode", "__i_nlink|i_nlink");
+        INODE_ALIASES = ("inode", "i_dentry.first");
+        IATTR_VALID = ("iattr", "ia_valid");
+        SB_ROOT = ("super_block", "s_root");
+        SB_DEV = ("super_block", "s_dev");
+        SB_MAGIC = ("super_block", "s_magic");
+        SB_FLAGS = ("super_block", "s_flags");
+        SB_TYPE = ("super_block", "s_type");
+        FSTYPE_NAME = ("file_system_type", "name");
+        PATH_DENTRY = ("path", "dentry");
+        PATH_MNT = ("path", "mnt");
+        VFSMOUNT_SB = ("vfsmount", "mnt_sb");
+        VFSMOUNT_ROOT = ("vfsmount", "mnt_root");
+        BPRM_FILE = ("linux_binprm", "file");
+        VMA_FILE = ("vm_area_struct", "vm_file");
+        TASK_CRED = ("task_struct", "cred");
+        TASK_LEADER = ("task_struct", "group_leader");
+        TASK_MM = ("task_struct", "mm");
+        TASK_NSPROXY = ("task_struct", "nsproxy");
+        TASK_CGROUPS = ("task_struct", "cgroups");
+        TASK_LOGINUID = ("task_struct", "loginuid");
+        TASK_PID = ("task_struct", "thread_pid");
+        TASK_FLAGS = ("task_struct", "flags");
+        TASK_FILES = ("task_struct", "files");
+        MM_EXE_FILE = ("mm_struct", "exe_file");
+        CRED_FSUID = ("cred", "fsuid");
+        CRED_EUID = ("cred", "euid");
+        CRED_FSGID = ("cred", "fsgid");
+        CRED_EGID = ("cred", "egid");
+        CRED_GROUPS = ("cred", "group_info");
+        GROUPS_COUNT = ("group_info", "ngroups");
+        GROUPS_GID = ("group_info", "gid");
+        FOWN_EUID = ("fown_struct", "euid");
+        NSPROXY_MNT = ("nsproxy", "mnt_ns");
+        MNTNS_INUM = ("mnt_namespace", "ns.inum");
+        PID_LEVEL = ("pid", "level");
+        CSS_CGROUP = ("css_set", "dfl_cgrp");
+        CGROUP_NODE = ("cgroup", "kn");
+        NODE_PARENT = ("kernfs_node", "__parent|parent");
+        NODE_NAME = ("kernfs_node", "name");
+        FILES_TABLE = ("files_struct", "fdt");
+        TABLE_FDS = ("fdtable", "fd");
+        TABLE_SIZE = ("fdtable", "max_fds");
+        SOCKET_SK = ("socket", "sk");
+        SOCKET_TYPE = ("socket", "type");
+        SOCK_FAMILY = ("sock", "__sk_common.skc_family");
+        SOCK_PEER4 = ("sock", "__sk_common.skc_daddr");
+        SOCK_PEER6 = ("sock", "__sk_common.skc_v6_daddr");
+        SOCK_PEER_PORT = ("sock", "__sk_common.skc_dport");
+        SOCK_LOCAL4 = ("sock", "__sk_common.skc_rcv_saddr");
+        SOCK_LOCAL6 = ("sock", "__sk_common.skc_v6_rcv_saddr");
+        SOCK_LOCAL_PORT = ("sock", "__sk_common.skc_num");
+        SOCK_PROTOCOL = ("sock", "sk_protocol");
+        SOCK_TYPE = ("sock", "sk_type");
+        UNIX_PEER = ("unix_sock", "peer");
+        UNIX_DENTRY = ("unix_sock", "path.dentry");
+        UNIX_ADDRESS = ("unix_sock", "addr");
+        ADDRESS_LEN = ("unix_address", "len");
+        ADDRESS_NAME = ("unix_address", "name");
+        MESSAGE_NAME = ("msghdr", "msg_name");
+        MESSAGE_NAME_LEN = ("msghdr", "msg_namelen");
+        MAP_ID = ("bpf_map", "id");
+        PROG_AUX = ("bpf_prog", "aux");
+        AUX_ID = ("bpf_prog_aux", "id");
+        LINK_ID = ("bpf_link", "id");
+    }
+
     /// Arguments of hooks whose place differs between kernels: hook, and the structure that the first such argument
     /// points to. Its position is at index [`MEMBERS`]`.len()` + the index here.
     pub const ARGUMENTS: [(&str, &str); 1] = [("inode_setattr", "dentry")];
     /// Position of the dentry among `inode_setattr`'s arguments: 0, since Linux 6.3 1.
     pub const SETATTR_DENTRY: usize = MEMBERS.len();
+
+    const _: () = assert!(MEMBERS.len() + ARGUMENTS.len() <= COUNT);
 }
 
 /// Value of the pinned map `HOST_STATE` (one value, memory-mapped by the daemon).
@@ -421,14 +472,40 @@ pub struct HostState {
     pub entries: u32,
     /// Inode number of the host's mount namespace.
     pub mount_namespace: u32,
-    /// Number of executables known ([`EXES`]); the next id is one more.
-    pub exes: u32,
+    /// Zero.
+    pub zero: u32,
+    /// Number of executables known ([`EXES`]), added to atomically; the next id is one more.
+    pub exes: u64,
     /// Secret of the path hash that dynamic entries are found by.
     pub secret: u64,
     /// Bit per hook of a generation that judges: by slot. A tail call that falls through although its bit is set refuses.
     pub hooks: [u64; crate::generation::SLOTS as usize],
+    /// Ids of the executables that may reach Ringfence's own maps, programs and links where the policy says
+    /// `protect_self` ([`OWN_OBJECTS`]): the daemon and `ringctl`. 0: unused.
+    pub keepers: [u32; 4],
 }
-bytes!(HostState: 56);
+bytes!(HostState: 80);
+
+/// Key of the pinned hash map `OWN_OBJECTS`: an object of Ringfence's that others must not reach under `protect_self`.
+/// The value (`u32`) means nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OwnObject {
+    /// One of the `OWN_` values.
+    pub kind: u32,
+    /// The kernel's id of it.
+    pub id: u32,
+}
+bytes!(OwnObject: 8);
+
+/// The map `OWN_OBJECTS`: room.
+pub const OWN_OBJECTS: usize = 4096;
+/// [`OwnObject::kind`]: a map.
+pub const OWN_MAP: u32 = 1;
+/// A program.
+pub const OWN_PROGRAM: u32 = 2;
+/// A link.
+pub const OWN_LINK: u32 = 3;
 
 /// Key of the pinned map `MOUNTS`: what the host has mounted of a file system. Entries of one device are numbered from 0.
 #[repr(C)]
@@ -446,6 +523,21 @@ bytes!(MountKey: 16);
 
 /// Bit of [`MountKey::device`].
 pub const MOUNT_BY_MAGIC: u64 = 1 << 63;
+/// Magic numbers of the file systems that show the kernel's own state, and where they belong. User space enters all of
+/// them, mounted or not; they are looked up before the device is.
+pub const KERNEL_CONTENT: [(u32, &str); 11] = [
+    (0x9fa0, "/proc"),
+    (0x6265_6572, "/sys"),
+    (0x7363_6673, "/sys/kernel/security"),
+    (0x6462_6720, "/sys/kernel/debug"),
+    (0x7472_6163, "/sys/kernel/tracing"),
+    (0x6265_6570, "/sys/kernel/config"),
+    (0x6367_7270, "/sys/fs/cgroup"),
+    (0x6165_676c, "/sys/fs/pstore"),
+    (0xf97c_ff8c, "/sys/fs/selinux"),
+    (0xde5e_81e4, "/sys/firmware/efi/efivars"),
+    (0x4249_4e4d, "/proc/sys/fs/binfmt_misc"),
+];
 /// Entries a device may have: parts of it mounted at different places (subvolumes).
 pub const MOUNT_ROOTS: u32 = 4;
 /// Longest path in a [`Mount`].
@@ -492,8 +584,17 @@ pub struct Directory {
     pub hash: u64,
     /// Bit per dynamic entry whose tree this lies in.
     pub entries: u64,
+    /// [`DIRECTORY_FOREIGN`], [`DIRECTORY_FOLDS`].
+    pub flags: u32,
+    /// Zero.
+    pub zero: u32,
 }
-bytes!(Directory: 48);
+bytes!(Directory: 56);
+
+/// [`Directory::flags`]: on a file system that the host has not mounted.
+pub const DIRECTORY_FOREIGN: u32 = 1;
+/// [`Directory::flags`]: on a file system that compares names in its own way.
+pub const DIRECTORY_FOLDS: u32 = 2;
 
 /// The map `EXES`: executables seen since boot, by path (zero-padded) to id (from 1). They outlive generations.
 pub const EXES: usize = 65_536;
@@ -528,12 +629,12 @@ pub struct Subject {
     pub count: u32,
     /// Executables of its ancestors, each once.
     pub ancestors: [u32; MAX_ANCESTORS],
-    /// [`HostConsts::serial`] for which `mask` was computed.
-    pub serial: u32,
-    /// Union of the ancestors' [`Leaf::ancestor`].
-    pub mask: u32,
     /// Zero.
     pub zero: u32,
+    /// Union of the ancestors' [`Leaf::ancestor`]; stored together with `serial`.
+    pub mask: u32,
+    /// [`HostConsts::serial`] for which `mask` was computed.
+    pub serial: u32,
 }
 bytes!(Subject: 88);
 
@@ -592,10 +693,17 @@ pub const ANY: u32 = u32::MAX;
 pub struct PathHashKey {
     /// [`hash_byte`] over the host path, from [`HostState::secret`].
     pub hash: u64,
-    /// 1: the path and all below it; 0: the path itself.
+    /// One of the `PATH_` values.
     pub tree: u64,
 }
 bytes!(PathHashKey: 16);
+
+/// [`PathHashKey::tree`]: the path itself.
+pub const PATH_ITSELF: u64 = 0;
+/// The path and all below it.
+pub const PATH_TREE: u64 = 1;
+/// A directory that the entry's path lies below: moving it, or mounting over it, touches that.
+pub const PATH_ABOVE: u64 = 2;
 
 /// One step of the hash by which dynamic path entries are found. Keyed by a secret: who cannot read that cannot make
 /// another path that is taken for an allowed one.
@@ -699,8 +807,12 @@ pub struct AccessQuestion {
     pub path_kind: u32,
     /// The path.
     pub path: [u8; 512],
+    /// Id of the caller's executable, which dynamic entries ask for; [`EXE_UNKNOWN`].
+    pub exe_id: u32,
+    /// Zero.
+    pub zero: u32,
 }
-bytes!(AccessQuestion: 616);
+bytes!(AccessQuestion: 624);
 
 /// A hook of the security module interface that the host half can attach to.
 #[derive(Clone, Copy, Debug)]
@@ -711,7 +823,7 @@ pub struct Hook {
     pub array: &'static str,
     /// Attached for a generation that may refuse or count one of these ([`op`] bits) ...
     pub ops: u32,
-    /// ... or that needs this kept up ([`KEEPS_SUBJECTS`], [`KEEPS_MOUNTS`]).
+    /// ... or that needs this kept up ([`KEEPS_SUBJECTS`], [`KEEPS_MOUNTS`], [`KEEPS_SELF`]).
     pub keeps: u32,
 }
 
@@ -719,6 +831,8 @@ pub struct Hook {
 pub const KEEPS_SUBJECTS: u32 = 1;
 /// The mount table, for policies with paths.
 pub const KEEPS_MOUNTS: u32 = 2;
+/// Ringfence's own maps, programs and links, for policies that say `protect_self`.
+pub const KEEPS_SELF: u32 = 4;
 
 const fn bit(op: u32) -> u32 {
     1 << op
@@ -747,7 +861,8 @@ pub const HOOKS: [Hook; 56] = {
         hook("path_truncate", "P_path_trunc", bit(WRITE), 0),
         hook("inode_create", "P_create", bit(CREATE), 0),
         hook("inode_mkdir", "P_mkdir", bit(CREATE), 0),
-        hook("inode_mknod", "P_mknod", bit(CREATE), 0),
+        // A Unix socket is bound to a path by making it.
+        hook("inode_mknod", "P_mknod", bit(CREATE) | bit(BIND), 0),
         hook("inode_symlink", "P_symlink", bit(CREATE), 0),
         hook("inode_unlink", "P_unlink", bit(DELETE), 0),
         hook("inode_rmdir", "P_rmdir", bit(DELETE), 0),
@@ -783,9 +898,9 @@ pub const HOOKS: [Hook; 56] = {
         hook("kernel_load_data", "P_load_data", bit(MODULE_LOAD) | bit(KEXEC), 0),
         hook("ptrace_access_check", "P_ptrace", bit(PTRACE), KEEPS_SUBJECTS),
         hook("ptrace_traceme", "P_traceme", bit(PTRACE), KEEPS_SUBJECTS),
-        hook("bpf", "P_bpf", bit(BPF), 0),
-        hook("bpf_map", "P_bpf_map", 0, 0),
-        hook("bpf_prog", "P_bpf_prog", 0, 0),
+        hook("bpf", "P_bpf", bit(BPF), KEEPS_SELF),
+        hook("bpf_map", "P_bpf_map", 0, KEEPS_SELF),
+        hook("bpf_prog", "P_bpf_prog", 0, KEEPS_SELF),
         hook("perf_event_open", "P_perf", bit(PERF), 0),
         hook("userns_create", "P_userns", bit(USERNS), 0),
         hook("capable", "P_capable", bit(CAPABILITY) | bit(SETTIME), 0),

@@ -87,6 +87,11 @@ pub const PATH_HASHES: &str = "PATH_HASHES";
 /// [`crate::host::AccessQuestion`].
 pub const ACCESS_IN: &str = "ACCESS_IN";
 
+/// [`crate::host::OwnObject`]s.
+pub const OWN_OBJECTS: &str = "OWN_OBJECTS";
+/// Calls a dispatcher refused because no program of the generation in force was where it must be (per-CPU `u64`).
+pub const HOST_MISS: &str = "HOST_MISS";
+
 /// Read-only global: [`crate::host::HostConsts`].
 pub const HOST: &str = "HOST";
 /// Read-only global: [`crate::host::KernelLayout`].

@@ -13,7 +13,7 @@ use ringfence_abi::host::{
 use super::{btf::Btf, obstacle::Obstacle};
 
 /// Members that some supported kernel lacks, and the programs do without.
-const OPTIONAL: [(&str, &str); 0] = [];
+const OPTIONAL: [(&str, &str); 1] = [("backing_file", "user_path.dentry")];
 
 /// Resolves all offsets. A member that is missing is an obstacle: a program that read elsewhere would judge nonsense.
 pub fn resolve(btf: &Btf, rename_lock: u64) -> Result<KernelLayout, Obstacle> {

@@ -121,7 +121,18 @@ pub(super) fn compile(policy: &Policy, counter_base: u32) -> Result<CompiledHost
     let arena = arena.finish();
     chain.arena = arena.len() as u32;
     let ops = if host.default == Verdict::Accept { 0 } else { (1 << op::COUNT) - 1 };
-    let consts = HostConsts { chain, gid, paths, cgroups, ops, serial: 0, address_unknown: 0, fstype_unknown: 0 };
+    let consts = HostConsts {
+        chain,
+        gid,
+        paths,
+        cgroups,
+        ops,
+        serial: 0,
+        address_unknown: 0,
+        fstype_unknown: 0,
+        protect_self: u32::from(host.protect_self),
+        zero: 0,
+    };
     Ok(CompiledHost {
         consts,
         arena,
