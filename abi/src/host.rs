@@ -915,4 +915,32 @@ pub const HOOKS: [Hook; 56] = {
     ]
 };
 
-const _: () = assert!(HOOKS.len() <= 64, "a hook is a bit of a word");
+/// Hooks that `protect_self` needs besides those of its own operations: everything by which the pins, the links and the
+/// programs could be taken away.
+pub const PROTECTING: [&str; 12] = [
+    "file_open",
+    "inode_unlink",
+    "inode_rmdir",
+    "inode_rename",
+    "inode_link",
+    "inode_setattr",
+    "sb_umount",
+    "move_mount",
+    "sb_mount",
+    "ptrace_access_check",
+    "bpf_map",
+    "bpf_prog",
+];
+
+/// Where `connect` and `bind` are judged on kernels that give no security hooks: programs at a cgroup, `d_NAME` and
+/// `h_NAME` as above. Their bits in [`HostState::hooks`] follow those of [`HOOKS`].
+pub const CGROUP_HOOKS: [Hook; 6] = [
+    hook("cg_connect4", "C_connect4", bit(op::CONNECT), 0),
+    hook("cg_connect6", "C_connect6", bit(op::CONNECT), 0),
+    hook("cg_sendmsg4", "C_sendmsg4", bit(op::CONNECT), 0),
+    hook("cg_sendmsg6", "C_sendmsg6", bit(op::CONNECT), 0),
+    hook("cg_bind4", "C_bind4", bit(op::BIND), 0),
+    hook("cg_bind6", "C_bind6", bit(op::BIND), 0),
+];
+
+const _: () = assert!(HOOKS.len() + CGROUP_HOOKS.len() <= 64, "a hook is a bit of a word");

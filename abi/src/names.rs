@@ -98,7 +98,3 @@ pub const HOST: &str = "HOST";
 pub const KERNEL: &str = "KERNEL";
 /// Answers [`crate::host::AccessQuestion`]s; XDP, by test runs only.
 pub const EXPLAIN_ACCESS: &str = "explain_access";
-
-/// The programs that judge `connect` and `bind` at a cgroup, where there are no security hooks.
-pub const CGROUP_PROGRAMS: [&str; 6] =
-    ["cgroup_connect4", "cgroup_connect6", "cgroup_sendmsg4", "cgroup_sendmsg6", "cgroup_bind4", "cgroup_bind6"];
