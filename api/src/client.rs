@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::{
-    ApplyAnswer, ApplyRequest, Diff, DiffQuery, Entry, EntryList, EntryRequest, ErrorBody, ExplainRequest, Explanation,
-    Generation, GenerationAnswer, GenerationRequest, GenerationText, ModeAnswer, ModeRequest, OffAnswer, RuleLine,
-    RulesQuery, SetAnswer, SetElements, SetQuery, SetRequest, Status, UndoAnswer, UndoRequest, path,
+    AccessRequest, ApplyAnswer, ApplyRequest, Diff, DiffQuery, Entry, EntryList, EntryRequest, ErrorBody,
+    ExplainRequest, Explanation, Generation, GenerationAnswer, GenerationRequest, GenerationText, ModeAnswer,
+    ModeRequest, OffAnswer, RuleLine, RulesQuery, SetAnswer, SetElements, SetQuery, SetRequest, Status, UndoAnswer,
+    UndoRequest, path,
 };
 
 /// Compiling and loading the largest policies takes seconds; a daemon that takes longer than this hangs.
@@ -168,6 +169,11 @@ impl Client {
     /// Which rule decides about a packet.
     pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
         self.post(path::EXPLAIN, request).await
+    }
+
+    /// Which rule decides about a system call.
+    pub async fn explain_access(&self, request: &AccessRequest) -> Result<Explanation, ClientError> {
+        self.post(path::EXPLAIN_ACCESS, request).await
     }
 
     /// Enforce or audit.

@@ -1,4 +1,4 @@
-//! Dynamic entries: judged after the floor and before the rules, newest first.
+//! Dynamic entries: judged before the rules (packets: after the floor), newest first.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,11 +9,11 @@ use crate::Prefix;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EntryRequest {
-    /// What happens to the packets.
+    /// What happens to the packets or calls.
     pub verb: EntryVerb,
-    /// Which packets.
-    pub what: Target,
-    /// Which way.
+    /// Which packets, or which calls.
+    pub what: What,
+    /// Which way packets go; nothing to calls.
     #[serde(default)]
     pub direction: Direction,
     /// It is in force so long; until undone unless said.
@@ -22,12 +22,63 @@ pub struct EntryRequest {
     /// Why, for the listing.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Also when it cuts the caller's own session or a `never` member.
+    /// Also when it cuts the caller's own session, a `never` member, root's login or the daemon.
     #[serde(default)]
     pub force: bool,
     /// Needed to allow an address without a port.
     #[serde(default)]
     pub all_ports: bool,
+}
+
+/// What a dynamic entry is about: `{"address": "203.0.113.5"}` or `{"path": "/etc/shadow", "op": ["read"]}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum What {
+    /// Packets.
+    Packets(Target),
+    /// System calls.
+    Calls(Calls),
+}
+
+impl From<Target> for What {
+    fn from(target: Target) -> Self {
+        Self::Packets(target)
+    }
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Packets(target) => target.fmt(f),
+            Self::Calls(calls) => calls.fmt(f),
+        }
+    }
+}
+
+/// System calls on a path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Calls {
+    /// Host path; `DIR/**` is the directory and all that lies below it.
+    pub path: String,
+    /// Operations in the words of the policy language: `read`, `write`, `exec` ...
+    pub op: Vec<String>,
+    /// Path of the caller's executable; `null`: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// Its user id; `null`: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+}
+
+impl std::fmt::Display for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} op={}", self.path, self.op.join(","))?;
+        if let Some(exe) = &self.exe {
+            write!(f, " exe={exe}")?;
+        }
+        self.uid.map_or(Ok(()), |uid| write!(f, " uid={uid}"))
+    }
 }
 
 /// Peers, and the destination port of the packets.
@@ -55,9 +106,9 @@ impl std::fmt::Display for Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryVerb {
-    /// Drops.
+    /// Drops packets, refuses calls.
     Deny,
-    /// Accepts.
+    /// Accepts packets, lets calls through.
     Allow,
 }
 
@@ -92,10 +143,11 @@ pub struct Entry {
     pub id: u64,
     /// What it does.
     pub verb: EntryVerb,
-    /// Which packets.
-    pub what: Target,
-    /// Which way.
-    pub direction: Direction,
+    /// Which packets, or which calls.
+    pub what: What,
+    /// Which way packets go; `null` where it is about calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     /// When it ends; `null`: when undone.
     pub expires: Option<u64>,
     /// When it was made.
@@ -104,6 +156,9 @@ pub struct Entry {
     pub reason: Option<String>,
     /// Who made it: user name or `uid N`.
     pub by: String,
+    /// Packets or calls it decided.
+    #[serde(default)]
+    pub hits: u64,
     /// Packets it decided.
     pub packets: u64,
     /// Bytes it decided.
@@ -114,19 +169,33 @@ impl Entry {
     /// The entry as the rules it stands for, in the policy's own words.
     #[must_use]
     pub fn rule(&self) -> String {
+        let target = match &self.what {
+            What::Packets(target) => target,
+            What::Calls(calls) => return call_rule(self.verb, calls),
+        };
         let verb = match self.verb {
             EntryVerb::Deny => "drop",
             EntryVerb::Allow => "accept",
         };
-        let port = self.what.port.map_or_else(String::new, |port| format!(", port: {port}"));
-        let quote = if self.what.address.address().is_ipv6() { "\"" } else { "" };
-        let one = |chain, side| format!("{chain}: {verb}: {{{side}: {quote}{}{quote}{port}}}", self.what.address);
-        match self.direction {
+        let port = target.port.map_or_else(String::new, |port| format!(", port: {port}"));
+        let quote = if target.address.address().is_ipv6() { "\"" } else { "" };
+        let one = |chain, side| format!("{chain}: {verb}: {{{side}: {quote}{}{quote}{port}}}", target.address);
+        match self.direction.unwrap_or_default() {
             Direction::In => one("ingress", "from"),
             Direction::Out => one("egress", "to"),
             Direction::Both => format!("{}; {}", one("ingress", "from"), one("egress", "to")),
         }
     }
+}
+
+fn call_rule(verb: EntryVerb, calls: &Calls) -> String {
+    let op = match &calls.op[..] {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    };
+    let exe = calls.exe.as_ref().map_or_else(String::new, |exe| format!(", exe: \"{exe}\""));
+    let uid = calls.uid.map_or_else(String::new, |uid| format!(", uid: {uid}"));
+    format!("host: {}: {{op: {op}, path: \"{}\"{exe}{uid}}}", verb.word(), calls.path)
 }
 
 /// The most elements in one [`EntryList`].
@@ -160,14 +229,16 @@ pub struct Element {
     pub by: Option<String>,
 }
 
-/// `ringctl undo`: `{"id": 7}` or `{"what": {"address": "203.0.113.5"}}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// `ringctl undo`: `{"id": 7}`, `{"what": {"address": "203.0.113.5"}}` or `{"path": "/etc/shadow"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UndoRequest {
     /// This dynamic entry.
     Id(u64),
     /// Every dynamic entry about exactly this, and without a port the address in every dynamic set.
     What(Target),
+    /// Every dynamic entry about exactly this path.
+    Path(String),
 }
 
 /// What was taken back; never empty.
@@ -187,12 +258,13 @@ mod tests {
         Entry {
             id: 1,
             verb: EntryVerb::Deny,
-            what: Target { address: address.parse().unwrap(), port },
-            direction,
+            what: Target { address: address.parse().unwrap(), port }.into(),
+            direction: Some(direction),
             expires: None,
             created: 0,
             reason: None,
             by: "root".into(),
+            hits: 0,
             packets: 0,
             bytes: 0,
         }
@@ -205,6 +277,19 @@ mod tests {
             entry("2001:db8::/32", Some(22), Direction::Both).rule(),
             "ingress: drop: {from: \"2001:db8::/32\", port: 22}; egress: drop: {to: \"2001:db8::/32\", port: 22}"
         );
+    }
+
+    #[test]
+    fn an_entry_about_calls_is_told_from_one_about_packets_by_its_fields() {
+        let json = r#"{"verb": "deny", "what": {"path": "/etc/shadow", "op": ["read", "write"], "uid": 1000}}"#;
+        let request: EntryRequest = serde_json::from_str(json).unwrap();
+        let What::Calls(calls) = &request.what else { panic!("{request:?}") };
+        assert_eq!(calls.to_string(), "/etc/shadow op=read,write uid=1000");
+        let entry = Entry { what: request.what.clone(), direction: None, ..entry("192.0.2.1", None, Direction::In) };
+        assert_eq!(entry.rule(), "host: deny: {op: [read, write], path: \"/etc/shadow\", uid: 1000}");
+        assert_eq!(serde_json::to_value(&entry).unwrap()["what"]["path"], "/etc/shadow");
+        let both = r#"{"verb": "deny", "what": {"path": "/x", "op": ["read"], "address": "192.0.2.1"}}"#;
+        assert!(serde_json::from_str::<EntryRequest>(both).is_err());
     }
 
     #[test]
@@ -222,5 +307,9 @@ mod tests {
         let typo = r#"{"verb": "deny", "what": {"address": "203.0.113.5"}, "for": 60}"#;
         assert!(serde_json::from_str::<EntryRequest>(typo).is_err());
         assert_eq!(serde_json::from_str::<UndoRequest>(r#"{"id": 7}"#).unwrap(), UndoRequest::Id(7));
+        assert_eq!(
+            serde_json::from_str::<UndoRequest>(r#"{"path": "/x"}"#).unwrap(),
+            UndoRequest::Path("/x".to_owned())
+        );
     }
 }

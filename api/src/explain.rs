@@ -1,4 +1,4 @@
-//! Which rule decides about a packet, and why.
+//! Which rule decides about a packet or a system call, and why.
 
 use std::net::IpAddr;
 
@@ -78,10 +78,89 @@ pub enum PacketDirection {
     Egress,
 }
 
+/// `ringctl explain --access`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRequest {
+    /// The call. It is judged by the programs of the generation in force; nothing is done, counted or changed.
+    pub access: Access,
+    /// Takes what `access` does not say of the caller from this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// A system call by its fields; those left out are absent, or what a usual call has (no path, user id 0, no login).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// Operation: one that a call asks for, so not `all`.
+    pub op: String,
+    /// Host path of the object, or `@NAME` of an abstract socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Type of its file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fstype: Option<String>,
+    /// The executed or mapped file has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<bool>,
+    /// The caller's executable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// It runs foreign code: no permission by `exe` holds.
+    pub tainted: bool,
+    /// Executables of its ancestors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ancestor: Vec<String>,
+    /// User id: fsuid for files, euid otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group ids, supplementary ones too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gid: Vec<u32>,
+    /// The file belongs to that user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<bool>,
+    /// Login user id; 4294967295: unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auid: Option<u32>,
+    /// Path of the caller's cgroup below the hierarchy's root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// In another PID namespace than the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<bool>,
+    /// Address of a socket call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub to: Option<IpAddr>,
+    /// Its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Protocol number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proto: Option<u8>,
+    /// Socket family, `AF_` number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<u8>,
+    /// Socket type, `SOCK_` number.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<u8>,
+    /// Capability number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capability: Option<u8>,
+    /// Signal number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<u8>,
+    /// Executable of the process acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
 /// `ringctl explain --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
-    /// `accept`, `drop` or `reject`.
+    /// `accept`, `drop` or `reject`; of a call `allow`, `deny` or, with mode audit, `would-deny`.
     pub verdict: String,
     /// The rule that decides, or the built-in line as in [`crate::RuleLine::name`]; a dynamic entry is `dynamic/ID`.
     pub rule: String,

@@ -22,6 +22,7 @@
 //! | `GET` [`path::SET`] | read | [`SetQuery`] | [`SetElements`] |
 //! | `POST` [`path::SET`] | root | [`SetRequest`] | [`SetAnswer`] |
 //! | `POST` [`path::EXPLAIN`] | read | [`ExplainRequest`] | [`Explanation`] |
+//! | `POST` [`path::EXPLAIN_ACCESS`] | read | [`AccessRequest`] | [`Explanation`] |
 //! | `POST` [`path::MODE`] | root | [`ModeRequest`] | [`ModeAnswer`] |
 //! | `POST` [`path::OFF`] | root | | [`OffAnswer`] |
 //! | `POST` [`path::ON`] | root | | [`GenerationAnswer`] |
@@ -41,10 +42,11 @@ mod status;
 
 pub use client::{Client, ClientError};
 pub use entry::{
-    Direction, Element, Entry, EntryList, EntryRequest, EntryVerb, MAX_LISTED_ELEMENTS, Target, UndoAnswer, UndoRequest,
+    Calls, Direction, Element, Entry, EntryList, EntryRequest, EntryVerb, MAX_LISTED_ELEMENTS, Target, UndoAnswer,
+    UndoRequest, What,
 };
 pub use error::{Diagnostic, ErrorBody, ErrorCode, Severity};
-pub use explain::{Considered, ExplainRequest, Explanation, Packet, PacketDirection};
+pub use explain::{Access, AccessRequest, Considered, ExplainRequest, Explanation, Packet, PacketDirection};
 pub use generation::{
     ApplyAnswer, ApplyRequest, ApplySource, Change, ChangeKind, Diff, DiffQuery, FileDiff, Generation,
     GenerationAnswer, GenerationRequest, GenerationState, GenerationText, PolicyText,

@@ -24,6 +24,8 @@ pub const UNDO: &str = "/v1/undo";
 pub const SET: &str = "/v1/sets/{name}";
 /// Which rule decides about a packet.
 pub const EXPLAIN: &str = "/v1/explain";
+/// Which rule decides about a system call.
+pub const EXPLAIN_ACCESS: &str = "/v1/explain/access";
 /// Enforce or audit.
 pub const MODE: &str = "/v1/mode";
 /// Removes everything Ringfence owns in the kernel.

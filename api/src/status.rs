@@ -54,6 +54,9 @@ pub struct Half {
     pub because: Option<String>,
     /// Every place where it decides, or should.
     pub hooks: Vec<Hook>,
+    /// What it works with; host: `mounts`, `mounts-left-out`, `executables`, `processes-unknown`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, u64>,
 }
 
 /// One hook, for the network half on one interface.
@@ -66,7 +69,7 @@ pub struct Hook {
     pub interface: Option<String>,
     /// Whether it enforces.
     pub state: State,
-    /// By what: `xdp-native`, `tcx`, `clsact`, `cgroup-skb`, `lsm`.
+    /// By what: `xdp-native`, `tcx`, `clsact`, `lsm`, `cgroup`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub how: Option<String>,
     /// Why it is not `enforced`, or not in the fastest way.
@@ -113,13 +116,14 @@ impl State {
 /// Traffic for which the fail direction was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailDirection {
-    /// `ingress` or `egress`.
+    /// `ingress`, `egress` or `host`.
     pub chain: String,
-    /// The name it is counted under: `malformed/truncated-link`, `continuations`, `tables`, `unknown`.
+    /// The name it is counted under: `malformed/truncated-link`, `continuations`, `tables`, `unknown`; host:
+    /// `unknown/depth`, `dispatch` ...
     pub name: String,
-    /// What it gets: `drop` or `judged`.
+    /// What it gets: `drop`, `deny`, or `judged`: whatever is unknown matches every refusal and no permission.
     pub gets: String,
-    /// How many packets.
+    /// How many packets or calls.
     pub packets: u64,
 }
 
@@ -206,7 +210,7 @@ mod tests {
     use super::*;
 
     fn status() -> Status {
-        let half = |state| Half { state, because: None, hooks: Vec::new() };
+        let half = |state| Half { state, because: None, hooks: Vec::new(), figures: BTreeMap::new() };
         Status {
             generation: Some(3),
             policy: Some("/etc/ringfence/policy.yaml".into()),

@@ -2,10 +2,12 @@
 //!
 //! Results go to standard output, everything else to standard error; [`Exit`] is the whole contract of exit codes.
 
+mod accounts;
 mod cli;
 mod commands;
 mod context;
 mod failure;
+mod host_report;
 mod interfaces;
 mod packet;
 mod policy_source;

@@ -10,6 +10,7 @@ use ringfence_policy::compile::{Compiled, CompiledChain};
 use ringfence_policy::model::{Chain, DynamicKind, Policy};
 use serde::Serialize;
 
+use crate::host_report::HostSummary;
 use crate::interfaces;
 use crate::table::{Table, clean};
 use crate::units;
@@ -24,6 +25,8 @@ pub struct Summary {
     /// The interfaces of this machine among them.
     interfaces_here: Vec<String>,
     chains: Vec<ChainSummary>,
+    /// `null`: the policy has no `host:`.
+    host: Option<HostSummary>,
     dynamic_sets: Vec<SetSummary>,
     /// Bytes of the tables of all chains.
     table_bytes: u64,
@@ -66,6 +69,7 @@ impl Summary {
                 .into_iter()
                 .filter_map(|(name, chain, tables)| Some(chain_summary(name, chain.as_ref()?, tables.as_ref()?)))
                 .collect();
+        let host = HostSummary::of(policy, compiled);
         Self {
             files: policy.files.clone(),
             mode: match policy.mode {
@@ -74,11 +78,13 @@ impl Summary {
             },
             interfaces: policy.interfaces.as_ref().map(|globs| globs.iter().map(|glob| glob.0.clone()).collect()),
             interfaces_here: interfaces::covered(policy.interfaces.as_deref()),
-            table_bytes: chains.iter().map(|chain| chain.table_bytes).sum(),
+            table_bytes: chains.iter().map(|chain| chain.table_bytes).sum::<u64>()
+                + host.as_ref().map_or(0, |host| host.table_bytes),
             chains,
+            host,
             dynamic_sets: dynamic_sets(policy),
             counter_bytes: (compiled.lines.len() * size_of::<Counter>()) as u64,
-            tests: TestSummary { run: policy.tests.len(), failed },
+            tests: TestSummary { run: policy.tests.len() + policy.access_tests.len(), failed },
             warnings: loaded.warnings.len(),
         }
     }
@@ -93,6 +99,9 @@ impl Summary {
         table.row(["interfaces".into(), format!("{globs}; on this machine: {}", list(&self.interfaces_here)).into()]);
         for chain in &self.chains {
             table.row([chain.chain.into(), chain.describe().into()]);
+        }
+        if let Some(host) = &self.host {
+            table.row(["host".into(), host.describe().into()]);
         }
         for set in &self.dynamic_sets {
             table.row(["set".into(), set.describe().into()]);

@@ -2,14 +2,26 @@
 
 use ringfence_api::{Prefix, Target};
 
-/// Parses an address, a prefix, `ADDR:PORT` or `[V6]:PORT`.
-pub fn parse(text: &str) -> Result<Target, String> {
-    if text.starts_with(['/', '~', '*', '.']) {
-        return Err("paths belong to the host half, which this version does not have".to_owned());
+/// What was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// Packets.
+    Packets(Target),
+    /// A host path, or `DIR/**`.
+    Path(String),
+}
+
+/// Parses an address, a prefix, `ADDR:PORT`, `[V6]:PORT`, or a path.
+pub fn parse(text: &str) -> Result<Typed, String> {
+    if text.starts_with('/') {
+        return Ok(Typed::Path(text.to_owned()));
+    }
+    if text.starts_with(['~', '*', '.', '@']) {
+        return Err("a path begins with `/`; `DIR/**` is a directory and all below it".to_owned());
     }
     let (address, port) = split(text)?;
     let address: Prefix = address.parse().map_err(|error: ringfence_api::ParsePrefixError| error.to_string())?;
-    Ok(Target { address, port })
+    Ok(Typed::Packets(Target { address, port }))
 }
 
 /// Address and port. An IPv6 address needs brackets to have a port: `2001:db8::1:22` is an address.
@@ -38,16 +50,24 @@ fn parse_port(text: &str) -> Result<u16, String> {
 mod tests {
     use super::*;
 
+    fn packets(text: &str) -> Target {
+        match parse(text).unwrap() {
+            Typed::Packets(target) => target,
+            Typed::Path(path) => panic!("{path} is no path"),
+        }
+    }
+
     #[test]
     fn what_is_typed_comes_back_as_it_is_shown() {
         for text in ["192.0.2.1", "192.0.2.0/24", "192.0.2.1:22", "2001:db8::/32", "[2001:db8::1]:22", "10.0.0.0/8:443"]
         {
-            assert_eq!(parse(text).unwrap().to_string(), text);
+            assert_eq!(packets(text).to_string(), text);
         }
-        assert_eq!(parse("[2001:db8::1]").unwrap().to_string(), "2001:db8::1");
-        assert_eq!(parse("192.0.2.1:ssh").unwrap().port, Some(22));
+        assert_eq!(packets("[2001:db8::1]").to_string(), "2001:db8::1");
+        assert_eq!(packets("192.0.2.1:ssh").port, Some(22));
         // Without brackets the last group belongs to the address.
-        assert_eq!(parse("2001:db8::1:22").unwrap().port, None);
+        assert_eq!(packets("2001:db8::1:22").port, None);
+        assert_eq!(parse("/srv/data/**"), Ok(Typed::Path("/srv/data/**".to_owned())));
     }
 
     #[test]
@@ -60,7 +80,7 @@ mod tests {
             ("[2001:db8::1]22", "expected `:PORT`"),
             ("host.example", "not an address or prefix"),
             ("192.0.2.7/24", "bits set beyond"),
-            ("/etc/shadow", "host half"),
+            ("./shadow", "begins with `/`"),
             ("", "not an address or prefix"),
         ] {
             let error = parse(text).unwrap_err();

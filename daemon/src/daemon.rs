@@ -12,12 +12,13 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::Notify;
 
 use crate::apply::active::Active;
+use crate::apply::own::Own;
 use crate::cli::Arguments;
 use crate::dynamic::Dynamic;
 use crate::error::{Error, Result};
 use crate::interfaces::attachments::Attachments;
 use crate::interfaces::watch;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Loaded, MountReport};
 use crate::state::generations::Store;
 use crate::state::standing::StandingFile;
 
@@ -30,6 +31,10 @@ pub struct Daemon {
     pub store: Store,
     /// The network as last seen.
     pub network: watch::Shared,
+    /// What `protect_self` guards.
+    pub own: Own,
+    /// The kernel's command line says that nothing is to be enforced.
+    pub forbidden: bool,
     /// Wakes whoever waits for the next expiry, when a nearer one has come.
     pub rearm: Notify,
     /// Held over a whole apply: a second one waits.
@@ -55,6 +60,17 @@ pub struct Control {
     pub problems: BTreeMap<&'static str, String>,
     /// What survives a reboot.
     pub standing: StandingFile,
+    /// The host's mounts, as the programs know them.
+    pub mounts: MountReport,
+}
+
+impl Control {
+    /// The generations that may be in force: the one that is, and the one that an unconfirmed one goes back to.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<&Loaded> {
+        let previous = self.pending.as_ref().map(|pending| &*pending.previous);
+        self.running.as_deref().into_iter().chain(previous).map(|active| &active.loaded).collect()
+    }
 }
 
 /// A generation that waits for a confirmation.
@@ -70,19 +86,22 @@ pub struct Pending {
 pub const EMPTY: u64 = 0;
 
 impl Daemon {
-    /// Opens the state directory. `kernel` is `None` where `off` was in force.
+    /// Opens the state directory. Where `off` was in force, or the kernel's command line forbids it, what `kernel` has
+    /// is removed.
     pub fn open(arguments: Arguments, kernel: Kernel) -> Result<Self> {
         let state = &arguments.state_dir;
         fs::create_dir_all(state).map_err(Error::system(format!("cannot make {}", state.display())))?;
         let owner = own(state)?;
         let standing = StandingFile::open(state)?;
-        let kernel = if standing.get().off { kernel.off().map(|()| None)? } else { Some(kernel) };
+        let forbidden = crate::apply::off::forbidden_at_boot();
+        let kernel = if forbidden || standing.get().off { kernel.off().map(|()| None)? } else { Some(kernel) };
         let control = Control {
             running: None,
             pending: None,
             attachments: Attachments::default(),
             problems: BTreeMap::new(),
             standing,
+            mounts: MountReport::default(),
         };
         Ok(Self {
             store: Store::open(state)?,
@@ -92,6 +111,8 @@ impl Daemon {
             applying: Mutex::new(()),
             control: Mutex::new(control),
             kernel: RwLock::new(kernel),
+            own: Own::of(&arguments),
+            forbidden,
             arguments,
             _owner: owner,
         })

@@ -1,21 +1,25 @@
 //! `ringctl status` and `rules`.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use ringfence_abi::counter;
 use ringfence_api::{FailDirection, Half, Halves, Hook, Mode, RuleLine, RulesQuery, State, Status};
 
 use crate::apply::change::pending_answer;
-use crate::apply::off::how;
+use crate::apply::off::{FORBIDDEN, how};
 use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::Result;
 use crate::interfaces::attachments::Attachment;
 use crate::interfaces::select::Ingress;
 use crate::kernel::{AttachReport, Direction};
 
-/// Why the host half does nothing.
-pub const HOST_UNAVAILABLE: &str = "arrives with the host half";
+/// In the order of listings.
+const CHAINS: [&str; 3] = ["ingress", "egress", "host"];
+
+/// A half without figures.
+pub(crate) fn half(state: State, because: Option<String>, hooks: Vec<Hook>) -> Half {
+    Half { state, because, hooks, figures: BTreeMap::new() }
+}
 
 impl Daemon {
     /// State of every hook and interface.
@@ -32,7 +36,7 @@ impl Daemon {
         Ok(Status {
             generation: running.map(|running| running.number()),
             policy: running.map(|running| running.record.policy.clone()),
-            halves: Halves { network: self.network_half(&control, mode), host: host_half() },
+            halves: Halves { network: self.network_half(&control, mode), host: self.host_half(&control, mode)? },
             lost: BTreeMap::from([("dispatch-miss".to_owned(), misses)]),
             mode,
             mode_until: audit.and_then(|audit| audit.until).map(|until| until.wall / 1000),
@@ -45,11 +49,10 @@ impl Daemon {
 
     fn network_half(&self, control: &Control, mode: Mode) -> Half {
         if self.is_off() {
-            let because = Some("`ringctl off`; `ringctl on` puts it in force again".to_owned());
-            return Half { state: State::Off, because, hooks: Vec::new() };
+            return half(State::Off, Some(self.why_off()), Vec::new());
         }
         let Some(running) = control.running.as_ref().filter(|running| running.number() != EMPTY) else {
-            return Half { state: State::Unused, because: Some("no policy is in force".to_owned()), hooks: Vec::new() };
+            return half(State::Unused, Some("no policy is in force".to_owned()), Vec::new());
         };
         let mut hooks: Vec<Hook> =
             control.attachments.all.values().flat_map(|attachment| hooks(attachment, mode)).collect();
@@ -64,19 +67,19 @@ impl Daemon {
         let Some(meaning) = &running.meaning else {
             let because =
                 Some("another version of the daemon loaded the policy; interfaces are not followed".to_owned());
-            return Half { state: State::Degraded, because, hooks };
+            return half(State::Degraded, because, hooks);
         };
         if !meaning.demand.ingress && !meaning.demand.egress {
-            return Half { state: State::Unused, because: Some("the policy has no network rules".to_owned()), hooks };
+            return half(State::Unused, Some("the policy has no network rules".to_owned()), hooks);
         }
         if hooks.is_empty() {
             let because = Some("the policy covers no interface that is there now".to_owned());
-            return Half { state: State::Degraded, because, hooks };
+            return half(State::Degraded, because, hooks);
         }
         let enforced = if mode == Mode::Audit { State::Audit } else { State::Enforced };
         let bad = hooks.iter().find(|hook| matches!(hook.state, State::Unavailable | State::Degraded));
         match bad {
-            None => Half { state: enforced, because: None, hooks },
+            None => half(enforced, None, hooks),
             Some(bad) => {
                 let because = Some(format!(
                     "{} on {}: {}",
@@ -84,8 +87,17 @@ impl Daemon {
                     bad.interface.as_deref().unwrap_or("-"),
                     bad.because.as_deref().unwrap_or("-")
                 ));
-                Half { state: State::Degraded, because, hooks }
+                half(State::Degraded, because, hooks)
             }
+        }
+    }
+
+    /// Why nothing is enforced.
+    pub(crate) fn why_off(&self) -> String {
+        if self.forbidden {
+            format!("the kernel's command line says `{FORBIDDEN}`: boot without it")
+        } else {
+            "`ringctl off`; `ringctl on` puts it in force again".to_owned()
         }
     }
 
@@ -107,18 +119,20 @@ impl Daemon {
             let (file, number) = line.at.clone().map_or((None, None), |(file, number)| (Some(file), Some(number)));
             RuleLine {
                 name: line.name.clone(),
-                half: "network".to_owned(),
+                half: if line.chain == "host" { "host" } else { "network" }.to_owned(),
                 chain: line.chain.clone(),
                 verb: line.verb.clone(),
                 file,
                 line: number,
                 hits: count.packets,
-                packets: count.packets,
+                packets: if line.chain == "host" { 0 } else { count.packets },
                 bytes: count.bytes,
                 last_hit: (count.last > 0).then_some(count.last / 1000),
             }
         });
-        let mut lines: Vec<RuleLine> = lines.collect();
+        // Without `host:` its chain has nothing to say, unless a dynamic entry gave it something to count.
+        let unused = running.meaning.as_ref().is_some_and(|meaning| meaning.host.implicit);
+        let mut lines: Vec<RuleLine> = lines.filter(|line| !unused || line.half != "host" || line.hits > 0).collect();
         in_order_of_judgement(&mut lines);
         if query.reset {
             running.reset(&self.store)?;
@@ -130,18 +144,19 @@ impl Daemon {
     }
 }
 
-/// Malformed frames, floor, dynamic entries, rules, default; ingress first. Sorting keeps the rules' own order.
+/// Malformed frames, floor, dynamic entries, rules, default; ingress, egress, host. Sorting keeps the rules' own order.
 fn in_order_of_judgement(lines: &mut [RuleLine]) {
     let place = |line: &RuleLine| {
         let stage = match line.name.as_str() {
             _ if line.file.is_some() && line.name != "default" => 3,
-            name if name.starts_with("malformed/") => 0,
+            name if name.starts_with("malformed/") || name.starts_with("unknown/") => 0,
+            "init" | "protected" => 1,
             name if name.starts_with("floor/") => 1,
             "dynamic" => 2,
             "default" => 4,
             _ => 5,
         };
-        (line.chain != "ingress", stage)
+        (CHAINS.iter().position(|chain| *chain == line.chain), stage)
     };
     lines.sort_by_key(place);
 }
@@ -185,25 +200,17 @@ fn because(attachment: &Attachment, report: &AttachReport) -> Option<String> {
     report.degraded_because.clone().or(chosen)
 }
 
-/// The host half is not there yet; whether this kernel could run it is worth knowing already.
-fn host_half() -> Half {
-    let lsm = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let could = if lsm.trim().split(',').any(|name| name == "bpf") {
-        "this kernel has BPF LSM active"
-    } else {
-        "this kernel has no active BPF LSM (`lsm=...,bpf` on its command line)"
-    };
-    Half { state: State::Unused, because: Some(format!("unavailable: {HOST_UNAVAILABLE}; {could}")), hooks: Vec::new() }
-}
-
-/// Traffic for which the fail direction was taken, by chain.
+/// Traffic and calls for which the fail direction was taken, by chain.
 fn fail_directions(control: &Control) -> Result<Vec<FailDirection>> {
     let Some(running) = control.running.as_ref().filter(|running| running.number() != EMPTY) else {
         return Ok(Vec::new());
     };
     let totals = running.total()?;
     let directions = running.lines.iter().zip(totals).filter_map(|(line, count)| {
+        let host = line.chain == "host";
         let gets = match line.name.as_str() {
+            "dispatch" | "continuations" | "tables" if host => "deny",
+            name if host && name.starts_with("unknown/") => "judged",
             name if name.strip_prefix("malformed/").is_some_and(|n| counter::MALFORMED_NAMES.contains(&n)) => "drop",
             "continuations" | "tables" => "drop",
             "unknown" => "judged",

@@ -229,10 +229,14 @@ fn the_api_end_to_end() {
     assert_eq!(ask(client.status()).unwrap().halves.network.state, State::Enforced);
 }
 
+fn address(text: &str) -> ringfence_api::Target {
+    ringfence_api::Target { address: text.parse().unwrap(), port: None }
+}
+
 fn entries_and_sets(client: &Client) {
     let deny = |what: &str| EntryRequest {
         verb: EntryVerb::Deny,
-        what: ringfence_api::Target { address: what.parse().unwrap(), port: None },
+        what: address(what).into(),
         direction: ringfence_api::Direction::In,
         for_seconds: None,
         reason: None,
@@ -249,7 +253,7 @@ fn entries_and_sets(client: &Client) {
     sleep(Duration::from_millis(1500));
     let list = ask(client.entries()).unwrap();
     assert_eq!(list.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [newer.id, entry.id]);
-    assert_eq!(ask(client.undo(UndoRequest::What(deny("203.0.113.5").what))).unwrap().entries.len(), 2);
+    assert_eq!(ask(client.undo(UndoRequest::What(address("203.0.113.5")))).unwrap().entries.len(), 2);
     assert_eq!(code(ask(client.undo(UndoRequest::Id(entry.id)))), ErrorCode::No);
 
     let elements = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(|text| text.parse().unwrap()).to_vec();

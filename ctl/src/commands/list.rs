@@ -48,12 +48,13 @@ fn write_list(list: &EntryList, context: &mut Context) -> Result<(), Failure> {
 
 fn entries(entries: &[Entry], now: u64) -> Table {
     let mut table =
-        Table::new(["ID", "VERB", "WHAT", "DIRECTION", "EXPIRES", "PACKETS", "BYTES", "BY", "REASON"], &[0, 5, 6]);
+        Table::new(["ID", "VERB", "WHAT", "DIRECTION", "EXPIRES", "HITS", "BYTES", "BY", "REASON"], &[0, 5, 6]);
     for entry in entries {
         let direction = match entry.direction {
-            Direction::In => "in",
-            Direction::Out => "out",
-            Direction::Both => "both",
+            Some(Direction::In) => "in",
+            Some(Direction::Out) => "out",
+            Some(Direction::Both) => "both",
+            None => "-",
         };
         table.row([
             entry.id.to_string().into(),
@@ -61,8 +62,8 @@ fn entries(entries: &[Entry], now: u64) -> Table {
             entry.what.to_string().into(),
             direction.into(),
             units::left(entry.expires, now).into(),
-            units::count(entry.packets).into(),
-            units::count(entry.bytes).into(),
+            units::count(entry.hits.max(entry.packets)).into(),
+            if entry.direction.is_some() { units::count(entry.bytes).into() } else { "-".into() },
             entry.by.as_str().into(),
             entry.reason.as_deref().unwrap_or_default().into(),
         ]);

@@ -101,6 +101,11 @@ fn write_status(status: &Answer, out: &mut Context) -> Result<(), Failure> {
     writeln!(out)?;
     halves(status).write(out)?;
     remedies(status, out)?;
+    let figures: Vec<String> =
+        status.halves.host.figures.iter().map(|(name, value)| format!("{value} {}", clean(name))).collect();
+    if !figures.is_empty() {
+        writeln!(out, "host: {}", figures.join(", "))?;
+    }
     write_counts(status, out)
 }
 

@@ -6,6 +6,7 @@ use ringfence_api::UndoRequest;
 use super::Listing;
 use super::deny::describe;
 use crate::context::Context;
+use crate::target::Typed;
 use crate::{Exit, Failure, target, units};
 
 /// Take a dynamic entry or a set element back
@@ -15,7 +16,8 @@ use crate::{Exit, Failure, target, units};
 #[command(after_help = "\
 Examples:
   ringctl undo 7
-  ringctl undo 203.0.113.5      entries about exactly this address, and the address in every dynamic set")]
+  ringctl undo 203.0.113.5      entries about exactly this address, and the address in every dynamic set
+  ringctl undo /etc/shadow      entries about exactly this path")]
 pub struct Undo {
     /// Id from `ringctl list`, or WHAT as it was given to deny, allow or set add
     #[arg(value_name = "ID|WHAT", value_parser = parse)]
@@ -27,7 +29,10 @@ pub struct Undo {
 fn parse(text: &str) -> Result<UndoRequest, String> {
     match text.parse() {
         Ok(id) => Ok(UndoRequest::Id(id)),
-        Err(_) => target::parse(text).map(UndoRequest::What),
+        Err(_) => Ok(match target::parse(text)? {
+            Typed::Packets(target) => UndoRequest::What(target),
+            Typed::Path(path) => UndoRequest::Path(path),
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringfence_abi::interface::Interface;
-use ringfence_policy::compile::InterfaceClasses;
+use ringfence_policy::compile::{CompiledHost, InterfaceClasses};
 use ringfence_policy::model::{Mode, Policy};
 
 use crate::clock;
@@ -37,6 +37,8 @@ pub struct Meaning {
     pub policy: Policy,
     /// What it asks of interfaces.
     pub demand: Demand,
+    /// The host half's tables, by which questions about calls are put.
+    pub host: CompiledHost,
     ingress: InterfaceClasses,
     egress: InterfaceClasses,
 }
@@ -51,6 +53,7 @@ impl Meaning {
         Self {
             policy: candidate.policy,
             demand: candidate.demand,
+            host: candidate.compiled.host,
             ingress: classes(candidate.compiled.ingress),
             egress: classes(candidate.compiled.egress),
         }

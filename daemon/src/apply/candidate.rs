@@ -10,6 +10,7 @@ use ringfence_policy::model::Policy;
 use ringfence_policy::{Copies, SourceText, load_texts_with_copies, load_with_copies, oracle};
 use sha2::{Digest, Sha256};
 
+use super::own::Own;
 use crate::daemon::EMPTY;
 use crate::error::{Error, Result, diagnostic};
 use crate::interfaces::select::Demand;
@@ -69,10 +70,11 @@ impl Origin {
 
 impl Candidate {
     /// Reads, tests and compiles. `last` is the generation whose copies stand in for set files that have vanished.
-    pub fn prepare(origin: Origin, store: &Store, last: Option<u64>) -> Result<Self> {
+    /// `own` is what a policy with `protect_self` guards.
+    pub fn prepare(origin: Origin, store: &Store, own: &Own, last: Option<u64>) -> Result<Self> {
         let policy = |report| Error::Policy(Box::new(report));
         let kept = matches!(origin, Origin::Kept(_));
-        let (loaded, name) = match origin {
+        let (mut loaded, name) = match origin {
             Origin::Path(path) => {
                 let copies = copies(store, last, |path| !path.exists())?;
                 let name = path.display().to_string();
@@ -111,6 +113,7 @@ impl Candidate {
         if !failures.is_empty() {
             return Err(Error::Tests(failures));
         }
+        own.protect(&mut loaded.policy);
         let compiled = compile(&loaded.policy)?;
         let lines = KeptLine::all(&compiled.lines, &loaded.policy.files);
         let demand = Demand::of(loaded.policy.interfaces.clone(), &compiled);
@@ -150,7 +153,7 @@ impl Candidate {
         })
     }
 
-    /// How many rules it has, both chains together.
+    /// How many rules it has, all chains together.
     #[must_use]
     pub fn rules(&self) -> u64 {
         self.lines.iter().filter(|line| line.is_rule()).count() as u64
@@ -165,6 +168,9 @@ impl Candidate {
             hash.update((chain.arena.len() as u64).to_le_bytes());
             hash.update(&chain.arena);
         }
+        hash.update(format!("{:?}", self.compiled.host.consts));
+        hash.update((self.compiled.host.arena.len() as u64).to_le_bytes());
+        hash.update(&self.compiled.host.arena);
         hash.update(format!("{:?}", self.compiled.lines));
         crate::state::generations::hexadecimal(&hash.finalize())
     }

@@ -4,6 +4,7 @@ use ringfence_api::{ApplyAnswer, ApplyRequest, Diff, GenerationAnswer, Generatio
 
 use super::candidate::{Candidate, Origin};
 use super::diff;
+use super::lockout::locks_out;
 use super::switch::{Plan, boot_seconds, note};
 use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::{Error, Result};
@@ -34,7 +35,7 @@ impl Daemon {
             control.running.as_ref().map(|running| running.number())
         };
         let origin = Origin::of(request.source, &self.arguments.configured_policy());
-        let candidate = Candidate::prepare(origin, &self.store, running)?;
+        let candidate = Candidate::prepare(origin, &self.store, &self.own, running)?;
         if let Some(expected) = &request.expect_digest
             && *expected != candidate.digest
         {
@@ -43,7 +44,7 @@ impl Daemon {
         let mut answer = ApplyAnswer {
             generation: None,
             diff: self.diff_with(running, &candidate)?,
-            warnings: candidate.warnings.clone(),
+            warnings: candidate.warnings.iter().cloned().chain(self.host_warning(&candidate)?).collect(),
             pending: None,
             digest: candidate.digest.clone(),
         };
@@ -75,6 +76,9 @@ impl Daemon {
     fn object(&self, candidate: &Candidate, running: Option<u64>, caller: &Caller) -> Result<()> {
         if let Some(cut) = self.cuts(candidate, &caller.sessions()) {
             return Err(Error::NeedsForce(cut));
+        }
+        if let Some(reason) = locks_out(&candidate.policy) {
+            return Err(Error::NeedsForce(reason));
         }
         if let Some(running) = running.filter(|&number| number != EMPTY) {
             let shrunk = candidate.shrunk(&self.store.record(running)?);
@@ -184,7 +188,7 @@ impl Daemon {
         if running == Some(target) {
             return Ok(GenerationAnswer { generation: target });
         }
-        let candidate = Candidate::prepare(Origin::Kept(target), &self.store, None)?;
+        let candidate = Candidate::prepare(Origin::Kept(target), &self.store, &self.own, None)?;
         if !request.force {
             self.object(&candidate, None, caller)?;
         }
@@ -236,6 +240,8 @@ impl Daemon {
         }
         let problem = self.reconcile(control);
         note(control, "attach", problem);
+        let problem = self.host_after_flip(control);
+        note(control, "host", problem);
         if let Some(failed) = failed {
             self.retire(control, *failed);
         }

@@ -36,7 +36,7 @@ pub fn rules(old: &[KeptLine], new: &[KeptLine]) -> Vec<Change> {
 
 /// Rules and defaults; the built-in lines are the same in every policy.
 fn rules_of(lines: &[KeptLine]) -> Vec<&KeptLine> {
-    lines.iter().filter(|line| line.is_rule() || line.name == "default").collect()
+    lines.iter().filter(|line| line.at.is_some()).collect()
 }
 
 /// What two lines have in common that are the same rule.

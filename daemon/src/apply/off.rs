@@ -14,6 +14,8 @@ use crate::kernel::Kernel;
 use crate::server::caller::Caller;
 use crate::state::standing::Audit;
 
+/// On the kernel's command line: nothing is enforced, for whoever is locked out.
+pub const FORBIDDEN: &str = "ringfence=off";
 /// The longest `--for` of `mode`: a year.
 const MAX_SECONDS: u64 = 366 * 86_400;
 
@@ -32,6 +34,8 @@ impl Daemon {
                 removed.push(format!("{} {direction} on {}", how(report.how), attachment.wanted.name));
             }
         }
+        let hooks = self.kernel(|kernel| Ok(kernel.host_hooks(&control.loaded())?))?;
+        let host_hooks = hooks.into_iter().filter(|hook| hook.attached).map(|hook| format!("host hook {}", hook.name));
         if let Some(running) = &control.running
             && running.number() != EMPTY
         {
@@ -39,9 +43,11 @@ impl Daemon {
         }
         // First on disk: a crash in between must not bring back at the next start what was to go.
         control.standing.change(|standing| standing.off = true)?;
-        let _dynamic = self.dynamic();
+        let mut dynamic = self.dynamic();
+        dynamic.forget_calls_in_kernel();
         control.running = None;
         control.pending = None;
+        removed.extend(host_hooks);
         if let Some(kernel) = self.take_kernel() {
             kernel.off()?;
         }
@@ -57,8 +63,11 @@ impl Daemon {
         if !self.is_off() {
             return Err(Error::No("Ringfence is not off".to_owned()));
         }
+        if self.forbidden {
+            return Err(Error::No(format!("the kernel's command line says `{FORBIDDEN}`: boot without it")));
+        }
         let number = self.last_confirmed()?.ok_or_else(|| Error::No("no generation was ever confirmed".to_owned()))?;
-        let candidate = Candidate::prepare(Origin::Kept(number), &self.store, None)?;
+        let candidate = Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None)?;
         let kernel = Kernel::open(&self.arguments.bpffs, self.arguments.cgroup.as_deref())?;
         {
             let dynamic = self.dynamic();
@@ -141,6 +150,17 @@ impl Daemon {
     }
 }
 
+/// Whether the kernel was booted with [`FORBIDDEN`].
+#[must_use]
+pub fn forbidden_at_boot() -> bool {
+    std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| forbids(&line))
+}
+
+/// What comes after `--` is for PID 1, but who writes it there means it, too.
+fn forbids(command_line: &str) -> bool {
+    command_line.split_ascii_whitespace().any(|word| word.trim_matches('"') == FORBIDDEN)
+}
+
 /// The word for a way of being attached.
 #[must_use]
 pub fn how(attached: crate::kernel::Attached) -> &'static str {
@@ -149,5 +169,18 @@ pub fn how(attached: crate::kernel::Attached) -> &'static str {
         Attached::NativeXdp => "xdp-native",
         Attached::Tcx => "tcx",
         Attached::Clsact => "clsact",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_word_on_the_command_line_forbids() {
+        assert!(forbids("BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro ringfence=off quiet\n"));
+        assert!(forbids("\"ringfence=off\""));
+        assert!(!forbids("ringfence=offline xringfence=off ringfence=on quiet"));
+        assert!(!forbids(""));
     }
 }

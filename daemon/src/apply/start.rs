@@ -7,8 +7,9 @@ use ringfence_api::{ApplyRequest, ApplySource};
 
 use super::active::{Active, Meaning};
 use super::candidate::{Candidate, Origin};
+use super::off::FORBIDDEN;
 use super::switch::{Plan, note};
-use crate::cli::{DEFAULT_POLICY, Half};
+use crate::cli::DEFAULT_POLICY;
 use crate::daemon::{Daemon, EMPTY, Pending};
 use crate::error::{Error, Result, with_sources};
 use crate::interfaces::watch;
@@ -20,13 +21,15 @@ use crate::state::generations::Record;
 impl Daemon {
     /// Puts the right policy in force. An error means that none is, and that the daemon must say so and end.
     pub fn start(&self) -> Result<()> {
-        if self.arguments.requires(Half::Host) {
-            return Err(Error::Required { half: "host", reason: crate::status::HOST_UNAVAILABLE.to_owned() });
+        if self.forbidden {
+            tracing::warn!("the kernel's command line says `{FORBIDDEN}`: nothing is enforced");
+            return Ok(());
         }
         if self.is_off() {
             tracing::warn!("off: nothing is enforced until `ringctl on`");
             return Ok(());
         }
+        self.require_host()?;
         {
             let dynamic = self.dynamic();
             self.kernel(|kernel| dynamic.restore(kernel))?;
@@ -59,7 +62,7 @@ impl Daemon {
             foreign.map(|running| running.number()).filter(|&number| number != EMPTY && control.pending.is_none())
         };
         let Some(number) = number else { return };
-        let renewed = Candidate::prepare(Origin::Kept(number), &self.store, None).and_then(|candidate| {
+        let renewed = Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None).and_then(|candidate| {
             let record = Record { tables: candidate.tables_digest(), ..self.store.record(number)? };
             self.store.set_record(&record)?;
             self.switch(candidate, &Plan { record, new: false, confirm: None })
@@ -101,7 +104,7 @@ impl Daemon {
     /// The last confirmed generation, from disk; where there is none, the default file.
     fn start_with_last(&self) -> Result<()> {
         if let Some(number) = self.last_confirmed()? {
-            let candidate = Candidate::prepare(Origin::Kept(number), &self.store, None)?;
+            let candidate = Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None)?;
             let mut record = self.store.record(number)?;
             record.tables = candidate.tables_digest();
             self.store.set_record(&record)?;
@@ -162,6 +165,8 @@ impl Daemon {
         }
         let problem = self.reconcile(&mut control);
         note(&mut control, "attach", problem);
+        let problem = self.host_after_flip(&mut control);
+        note(&mut control, "host", problem);
         Ok(())
     }
 
@@ -181,7 +186,7 @@ impl Daemon {
         };
         let lines = self.store.lines(number)?;
         let counts = Counts::read(&self.store, number)?;
-        let meaning = match Candidate::prepare(Origin::Kept(number), &self.store, None) {
+        let meaning = match Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None) {
             Ok(candidate) if candidate.tables_digest() == record.tables => Some(Meaning::of(candidate)),
             Ok(_) => {
                 tracing::warn!(generation = number, "this version compiles the policy to other tables");

@@ -118,6 +118,9 @@ impl Daemon {
 
     /// Makes the interfaces known to the new generation, and attaches where the old one was not attached.
     fn before_flip(&self, control: &mut Control, active: &Active) -> Result<()> {
+        self.require_host()?;
+        // Before the interfaces, which `--require network` may have to take back.
+        self.host_before_flip(control, &active.loaded)?;
         let network = watch::lock(&self.network).clone();
         for link in network.links.values() {
             active.classify(link)?;
@@ -190,6 +193,8 @@ impl Daemon {
             Some(old) => self.retire(control, *old),
             None => {}
         }
+        let problem = self.host_after_flip(control);
+        note(control, "host", problem);
         let needed: Vec<u64> = [running, control.standing.get().previous].into_iter().flatten().collect();
         if let Err(error) = self.store.prune(&needed) {
             tracing::warn!(error = with_sources(&error), "cannot remove old generations");
@@ -250,6 +255,9 @@ impl Daemon {
     pub fn nothing_in_force(&self, control: &mut Control) -> Result<()> {
         let problem = self.reconcile(control);
         note(control, "attach", problem);
+        // Likewise the security hooks: without a generation that needs them they are detached.
+        let problem = self.host_after_flip(control);
+        note(control, "host", problem);
         self.kernel(|kernel| {
             kernel.flip(NO_SLOT, NO_SLOT, 0);
             Ok(kernel.wait_for_running_programs()?)

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use ringfence_abi::dynamic::EntryKey;
 use ringfence_api::{
-    Direction, Element, EntryList, EntryRequest, EntryVerb, MAX_BATCH, MAX_LISTED_ELEMENTS, Prefix, RefusedElement,
-    SetAnswer, SetElements, SetQuery, SetRequest, Target, UndoAnswer, UndoRequest,
+    Calls, Direction, Element, EntryList, EntryRequest, EntryVerb, MAX_BATCH, MAX_LISTED_ELEMENTS, Prefix,
+    RefusedElement, SetAnswer, SetElements, SetQuery, SetRequest, Target, UndoAnswer, UndoRequest, What,
 };
 use ringfence_policy::model::DynamicKind;
 
+use super::call_commands::{resolved, resolved_path};
+use super::calls::CallEntry;
 use super::entries::Entry;
 use super::keys::overlap;
 use super::session::Session;
@@ -40,24 +42,30 @@ impl Daemon {
     pub fn add_entry(&self, request: EntryRequest, caller: &Caller) -> Result<ringfence_api::Entry> {
         let expiry = expiry(request.for_seconds)?;
         check_reason(request.reason.as_deref())?;
-        if request.verb == EntryVerb::Allow && request.what.port.is_none() && !request.all_ports {
+        let what = match request.what {
+            What::Packets(target) => target,
+            What::Calls(calls) => {
+                let entry = self.add_call(calls, request.verb, expiry, request.reason, request.force, caller)?;
+                return Ok(shown_call(&entry, 0));
+            }
+        };
+        if request.verb == EntryVerb::Allow && what.port.is_none() && !request.all_ports {
             return Err(Error::BadInput(format!(
-                "allowing {} without a port opens every port to it; say `--all-ports` if that is meant",
-                request.what
+                "allowing {what} without a port opens every port to it; say `--all-ports` if that is meant"
             )));
         }
         let mut dynamic = self.dynamic();
         if !request.force
             && request.verb == EntryVerb::Deny
-            && let Some(reason) = objection(request.what, request.direction, dynamic.sets(), &caller.sessions())
+            && let Some(reason) = objection(what, request.direction, dynamic.sets(), &caller.sessions())
         {
-            tracing::warn!(what = %request.what, by = caller.name(), reason, "refused a deny");
+            tracing::warn!(%what, by = caller.name(), reason, "refused a deny");
             return Err(Error::NeedsForce(reason));
         }
         let entry = Entry {
             id: dynamic.entries().next_id(),
             verb: request.verb,
-            target: request.what,
+            target: what,
             direction: request.direction,
             expiry,
             reason: request.reason,
@@ -71,21 +79,61 @@ impl Daemon {
         Ok(shown(&entry, 0, 0))
     }
 
+    /// `deny PATH` and `allow PATH`.
+    fn add_call(
+        &self,
+        calls: Calls,
+        verb: EntryVerb,
+        expiry: Option<Expiry>,
+        reason: Option<String>,
+        force: bool,
+        caller: &Caller,
+    ) -> Result<CallEntry> {
+        let what = resolved(calls)?;
+        // The generations that it is in force in may not change meanwhile.
+        let control = self.control();
+        let mut dynamic = self.dynamic();
+        let entry = CallEntry {
+            id: dynamic.entries().next_id(),
+            verb,
+            what,
+            expiry,
+            reason,
+            by: caller.name(),
+            created: wall_now(),
+        };
+        if !force && let Some(reason) = self.locks_out(&entry) {
+            tracing::warn!(what = %entry.what, by = entry.by, reason, "refused a deny");
+            return Err(Error::NeedsForce(reason));
+        }
+        let loaded = control.loaded();
+        if loaded.is_empty() && !self.is_off() {
+            return Err(Error::No(
+                "no policy is in force, so nothing would be refused: `ringctl apply` first".to_owned(),
+            ));
+        }
+        self.with_kernel(|kernel| dynamic.add_call(kernel, &loaded, entry.clone()))?;
+        drop((dynamic, control));
+        self.rearm.notify_one();
+        tracing::info!(id = entry.id, verb = verb.word(), what = %entry.what, by = entry.by, "dynamic entry");
+        Ok(entry)
+    }
+
     /// `list`.
     pub fn list(&self) -> Result<EntryList> {
         let dynamic = self.dynamic();
         let counted = self.with_kernel(counted)?;
-        let entries = dynamic
-            .entries()
-            .iter()
-            .map(|entry| {
-                let own = dynamic.entries().owned_keys(entry.id);
-                let hits = own.iter().filter_map(|key| counted.get(key)).filter(|(id, _, _)| *id == entry.id);
-                let (packets, bytes) = hits.fold((0, 0), |sum, (_, packets, bytes)| (sum.0 + packets, sum.1 + bytes));
-                shown(entry, packets, bytes)
-            })
-            .collect();
-        let mut list = EntryList { entries, ..EntryList::default() };
+        let calls = self.with_kernel(counted_calls)?;
+        let packets = dynamic.entries().iter().map(|entry| {
+            let own = dynamic.entries().owned_keys(entry.id);
+            let hits = own.iter().filter_map(|key| counted.get(key)).filter(|(id, _, _)| *id == entry.id);
+            let (packets, bytes) = hits.fold((0, 0), |sum, (_, packets, bytes)| (sum.0 + packets, sum.1 + bytes));
+            shown(entry, packets, bytes)
+        });
+        let calls =
+            dynamic.calls().iter().map(|entry| shown_call(entry, calls.get(&entry.id).copied().unwrap_or_default()));
+        let mut list = EntryList { entries: packets.chain(calls).collect(), ..EntryList::default() };
+        list.entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
         for name in dynamic.sets().filled() {
             let room = MAX_LISTED_ELEMENTS - list.elements.len();
             list.elements.extend(dynamic.sets().elements(name, None).take(room).map(|(e, m)| element(name, e, m)));
@@ -95,21 +143,29 @@ impl Daemon {
     }
 
     /// `undo`.
-    pub fn undo(&self, request: UndoRequest, caller: &Caller) -> Result<UndoAnswer> {
+    pub fn undo(&self, request: &UndoRequest, caller: &Caller) -> Result<UndoAnswer> {
         let mut dynamic = self.dynamic();
         let ids: Vec<u64> = match request {
-            UndoRequest::Id(id) => vec![id],
+            UndoRequest::Id(id) => vec![*id],
             UndoRequest::What(what) => {
-                dynamic.entries().iter().filter(|entry| entry.target == what).map(|entry| entry.id).collect()
+                dynamic.entries().iter().filter(|entry| entry.target == *what).map(|entry| entry.id).collect()
+            }
+            UndoRequest::Path(path) => {
+                // As it was typed: where links led then may be elsewhere now.
+                let real = resolved_path(path)?;
+                let about = |entry: &&CallEntry| entry.what.path == real || entry.what.path == *path;
+                dynamic.calls().iter().filter(about).map(|entry| entry.id).collect()
             }
         };
         let mut answer = UndoAnswer::default();
         for id in ids {
             if let Some(entry) = self.with_kernel(|kernel| dynamic.remove_entry(kernel, id))? {
                 answer.entries.push(shown(&entry, 0, 0));
+            } else if let Some(entry) = self.with_kernel(|kernel| dynamic.remove_call(kernel, id))? {
+                answer.entries.push(shown_call(&entry, 0));
             }
         }
-        if let UndoRequest::What(Target { address, port: None }) = request {
+        if let UndoRequest::What(Target { address, port: None }) = *request {
             let sets = dynamic.sets();
             let names: Vec<String> =
                 sets.filled().filter(|name| !sets.is_kept_by_daemon(name)).map(str::to_owned).collect();
@@ -125,6 +181,7 @@ impl Daemon {
             return Err(Error::No(match request {
                 UndoRequest::Id(id) => format!("there is no dynamic entry {id}"),
                 UndoRequest::What(what) => format!("there is no dynamic entry or set element {what}"),
+                UndoRequest::Path(path) => format!("there is no dynamic entry about {}", path.escape_debug()),
             }));
         }
         tracing::info!(entries = answer.entries.len(), elements = answer.elements.len(), by = caller.name(), "undone");
@@ -201,6 +258,12 @@ fn counted(kernel: Option<&Kernel>) -> Result<HashMap<EntryKey, (u64, u64, u64)>
     Ok(kernel.entries()?.into_iter().map(|(key, entry)| (key, (entry.id, entry.packets, entry.bytes))).collect())
 }
 
+/// Hits of the kernel's entries about paths, by id.
+fn counted_calls(kernel: Option<&Kernel>) -> Result<HashMap<u64, u64>> {
+    let Some(kernel) = kernel else { return Ok(HashMap::new()) };
+    Ok(kernel.path_entries()?.into_iter().map(|(_, entry)| (entry.id, entry.hits)).collect())
+}
+
 fn expiry(seconds: Option<u64>) -> Result<Option<Expiry>> {
     match seconds {
         None => Ok(None),
@@ -245,14 +308,31 @@ fn shown(entry: &Entry, packets: u64, bytes: u64) -> ringfence_api::Entry {
     ringfence_api::Entry {
         id: entry.id,
         verb: entry.verb,
-        what: entry.target,
-        direction: entry.direction,
+        what: entry.target.into(),
+        direction: Some(entry.direction),
         expires: entry.expiry.map(|expiry| expiry.wall / 1000),
         created: entry.created / 1000,
         reason: entry.reason.clone(),
         by: entry.by.clone(),
+        hits: packets,
         packets,
         bytes,
+    }
+}
+
+fn shown_call(entry: &CallEntry, hits: u64) -> ringfence_api::Entry {
+    ringfence_api::Entry {
+        id: entry.id,
+        verb: entry.verb,
+        what: What::Calls(entry.what.clone()),
+        direction: None,
+        expires: entry.expiry.map(|expiry| expiry.wall / 1000),
+        created: entry.created / 1000,
+        reason: entry.reason.clone(),
+        by: entry.by.clone(),
+        hits,
+        packets: 0,
+        bytes: 0,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ringfence_api::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::calls::{CallEntries, CallEntry};
 use super::entries::{Entries, Entry};
 use super::sets::{Member, Sets};
 use crate::clock::{Expiry, boot_id, boot_now, wall_now};
@@ -29,6 +30,8 @@ pub enum Event {
     },
     /// A new entry.
     Entry(Entry),
+    /// A new entry about system calls.
+    Call(CallEntry),
     /// An entry taken back.
     Undo {
         /// Its id.
@@ -95,7 +98,12 @@ pub struct Log {
 
 impl Log {
     /// Opens the journal and does again what it says; what has expired meanwhile is left out.
-    pub fn open(path: &Path, entries: &mut Entries, sets: &mut Sets) -> Result<Self, StateError> {
+    pub fn open(
+        path: &Path,
+        entries: &mut Entries,
+        calls: &mut CallEntries,
+        sets: &mut Sets,
+    ) -> Result<Self, StateError> {
         let (journal, events) = Journal::open(path)?;
         let (now, wall, this_boot) = (boot_now(), wall_now(), boot_id());
         let mut same_boot = true;
@@ -107,7 +115,14 @@ impl Log {
                     entries.reserve(next);
                 }
                 Event::Entry(entry) => drop(entries.insert(Entry { expiry: expiry(entry.expiry), ..entry })),
-                Event::Undo { id } => drop(entries.remove(id)),
+                Event::Call(entry) => {
+                    entries.reserve(entry.id + 1);
+                    calls.insert(CallEntry { expiry: expiry(entry.expiry), ..entry });
+                }
+                Event::Undo { id } => {
+                    entries.remove(id);
+                    calls.remove(id);
+                }
                 Event::Add { set, elements, expiry: until, reason, by } => {
                     let member = Member { expiry: expiry(until), reason: reason.map(Arc::from), by: by.map(Arc::from) };
                     sets.insert(&set, &elements, &member);
@@ -117,10 +132,13 @@ impl Log {
             }
         }
         entries.expire(now);
+        for id in calls.expired(now) {
+            calls.remove(id);
+        }
         sets.expire(now);
         let mut log = Self { journal, short: SHORT };
         // Written anew, it begins with this boot.
-        log.rewrite(entries, sets)?;
+        log.rewrite(entries, calls, sets)?;
         Ok(log)
     }
 
@@ -131,15 +149,18 @@ impl Log {
     }
 
     /// Shortens the journal when most of it no longer matters.
-    pub fn tidy(&mut self, entries: &Entries, sets: &Sets) -> Result<(), StateError> {
-        if self.journal.records() > self.short { self.rewrite(entries, sets) } else { Ok(()) }
+    pub fn tidy(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
+        if self.journal.records() > self.short { self.rewrite(entries, calls, sets) } else { Ok(()) }
     }
 
-    fn rewrite(&mut self, entries: &Entries, sets: &Sets) -> Result<(), StateError> {
+    fn rewrite(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
         let mut events = vec![Event::Boot { id: boot_id(), next: entries.next_id() }];
         let mut oldest_first: Vec<&Entry> = entries.iter().collect();
         oldest_first.reverse();
         events.extend(oldest_first.into_iter().cloned().map(Event::Entry));
+        let mut oldest_first: Vec<&CallEntry> = calls.iter().collect();
+        oldest_first.reverse();
+        events.extend(oldest_first.into_iter().cloned().map(Event::Call));
         for name in sets.filled() {
             if sets.is_kept_by_daemon(name) {
                 continue;
@@ -180,9 +201,50 @@ mod tests {
     }
 
     fn open(path: &Path) -> (Log, Entries, Sets) {
-        let (mut entries, mut sets) = (Entries::default(), Sets::default());
-        let log = Log::open(path, &mut entries, &mut sets).unwrap();
+        let (log, entries, _, sets) = open_all(path);
         (log, entries, sets)
+    }
+
+    fn open_all(path: &Path) -> (Log, Entries, CallEntries, Sets) {
+        let (mut entries, mut calls, mut sets) = (Entries::default(), CallEntries::default(), Sets::default());
+        let log = Log::open(path, &mut entries, &mut calls, &mut sets).unwrap();
+        (log, entries, calls, sets)
+    }
+
+    #[test]
+    fn entries_about_calls_come_back_and_share_the_ids() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dynamic.jsonl");
+        let call = |id, expiry| CallEntry {
+            id,
+            verb: EntryVerb::Deny,
+            what: ringfence_api::Calls {
+                path: "/srv/**".into(),
+                op: vec!["read".into()],
+                exe: Some("/usr/bin/tar".into()),
+                uid: None,
+            },
+            expiry,
+            reason: None,
+            by: "root".into(),
+            created: 7,
+        };
+        let soon = Expiry { boot: 1, wall: 1 };
+        let (mut log, _, _) = open(&path);
+        let events = [
+            Event::Call(call(1, None)),
+            Event::Entry(entry(2, None)),
+            Event::Call(call(3, None)),
+            Event::Undo { id: 3 },
+            Event::Call(call(4, Some(soon))),
+        ];
+        log.append(&events).unwrap();
+        drop(log);
+        for _ in 0..2 {
+            let (_, entries, calls, _) = open_all(&path);
+            assert_eq!(calls.iter().cloned().collect::<Vec<_>>(), [call(1, None)]);
+            assert_eq!(entries.next_id(), 5);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What changes without an apply: `deny` and `allow`, elements of dynamic sets, the sets the daemon itself keeps.
 
+pub mod call_commands;
+pub mod calls;
 pub mod commands;
 pub mod entries;
 pub mod journal;
@@ -16,6 +18,7 @@ use ringfence_abi::dynamic::{Element, EntryKey};
 use ringfence_api::Prefix;
 use ringfence_policy::model::DynamicSet;
 
+use self::calls::CallEntries;
 use self::entries::{Change, Entries, Entry};
 use self::journal::{Event, Log};
 use self::sets::{Member, SetIds, Sets};
@@ -32,6 +35,9 @@ use crate::state::files::{read_json, write_json};
 #[derive(Debug)]
 pub struct Dynamic {
     entries: Entries,
+    calls: CallEntries,
+    // Whether the kernel has what `calls` says.
+    calls_restored: bool,
     sets: Sets,
     ids: SetIds,
     ids_path: PathBuf,
@@ -44,15 +50,21 @@ impl Dynamic {
     pub fn open(state: &Path) -> Result<Self> {
         let ids_path = state.join("set-ids.json");
         let ids = read_json(&ids_path)?.unwrap_or_default();
-        let (mut entries, mut sets) = (Entries::default(), Sets::default());
-        let log = Log::open(&state.join("dynamic.jsonl"), &mut entries, &mut sets)?;
-        Ok(Self { entries, sets, ids, ids_path, log, resolvers: Resolvers::default() })
+        let (mut entries, mut calls, mut sets) = (Entries::default(), CallEntries::default(), Sets::default());
+        let log = Log::open(&state.join("dynamic.jsonl"), &mut entries, &mut calls, &mut sets)?;
+        Ok(Self { entries, calls, calls_restored: false, sets, ids, ids_path, log, resolvers: Resolvers::default() })
     }
 
     /// The entries.
     #[must_use]
     pub fn entries(&self) -> &Entries {
         &self.entries
+    }
+
+    /// The entries about system calls.
+    #[must_use]
+    pub fn calls(&self) -> &CallEntries {
+        &self.calls
     }
 
     /// The sets.
@@ -204,17 +216,17 @@ impl Dynamic {
         for (name, elements) in self.sets.expire(now) {
             self.forget_elements(kernel, &name, &elements)?;
         }
-        Ok(())
+        self.expire_calls(kernel, now)
     }
 
     /// When the next entry or element expires, nanoseconds of boot time.
     #[must_use]
     pub fn first_expiry(&self) -> Option<u64> {
-        [self.entries.first_expiry(), self.sets.first_expiry()].into_iter().flatten().min()
+        [self.entries.first_expiry(), self.calls.first_expiry(), self.sets.first_expiry()].into_iter().flatten().min()
     }
 
     fn tidy(&mut self) {
-        if let Err(error) = self.log.tidy(&self.entries, &self.sets) {
+        if let Err(error) = self.log.tidy(&self.entries, &self.calls, &self.sets) {
             // Nothing is lost: the long journal says the same.
             tracing::warn!(error = with_sources(&error), "cannot shorten the journal");
         }

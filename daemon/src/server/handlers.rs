@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::IntoResponse;
 use ringfence_api::{
-    ApplyAnswer, ApplyRequest, ApplySource, Diff, DiffQuery, Entry, EntryList, EntryRequest, ErrorBody, ExplainRequest,
-    Explanation, Generation, GenerationAnswer, GenerationRequest, GenerationText, ModeAnswer, ModeRequest, OffAnswer,
-    RuleLine, RulesQuery, SetAnswer, SetElements, SetQuery, SetRequest, Status, UndoAnswer, UndoRequest, path,
+    AccessRequest, ApplyAnswer, ApplyRequest, ApplySource, Diff, DiffQuery, Entry, EntryList, EntryRequest, ErrorBody,
+    ExplainRequest, Explanation, Generation, GenerationAnswer, GenerationRequest, GenerationText, ModeAnswer,
+    ModeRequest, OffAnswer, RuleLine, RulesQuery, SetAnswer, SetElements, SetQuery, SetRequest, Status, UndoAnswer,
+    UndoRequest, path,
 };
 
 use super::body::{Json, Query};
@@ -131,7 +132,7 @@ pub async fn undo(
     ConnectInfo(peer): From,
     Json(request): Json<UndoRequest>,
 ) -> Answer<UndoAnswer> {
-    ask(daemon, move |daemon| daemon.undo(request, &Caller::Peer(peer))).await
+    ask(daemon, move |daemon| daemon.undo(&request, &Caller::Peer(peer))).await
 }
 
 /// Elements of a dynamic set, one batch of them.
@@ -162,6 +163,13 @@ pub async fn change_set(
     (status = 200, body = Explanation), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub async fn explain(State(daemon): Shared, Json(request): Json<ExplainRequest>) -> Answer<Explanation> {
     ask(daemon, move |daemon| daemon.explain(&request)).await
+}
+
+/// Which rule decides about a system call; asked of the programs of the generation in force, without effect.
+#[utoipa::path(post, path = path::EXPLAIN_ACCESS, request_body = AccessRequest, responses(
+    (status = 200, body = Explanation), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub async fn explain_access(State(daemon): Shared, Json(request): Json<AccessRequest>) -> Answer<Explanation> {
+    ask(daemon, move |daemon| daemon.explain_access(request)).await
 }
 
 /// Enforce or audit.

@@ -26,6 +26,7 @@ use super::handlers;
         handlers::set,
         handlers::change_set,
         handlers::explain,
+        handlers::explain_access,
         handlers::mode,
         handlers::off,
         handlers::on,

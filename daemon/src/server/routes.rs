@@ -49,6 +49,7 @@ routes! {
     get path::SET => to::set,
     post path::SET => to::change_set,
     post path::EXPLAIN => to::explain,
+    post path::EXPLAIN_ACCESS => to::explain_access,
     post path::MODE => to::mode,
     post path::OFF => to::off,
     post path::ON => to::on,
@@ -75,7 +76,7 @@ pub fn wanted(method: &Method, path: &str, query: Option<&str>) -> Access {
         (&Method::GET, path::RULES) if query.is_some_and(|q| q.contains("reset") && q != "reset=false") => {
             Access::Change
         }
-        (&Method::GET, _) | (&Method::POST, path::EXPLAIN) => Access::Read,
+        (&Method::GET, _) | (&Method::POST, path::EXPLAIN | path::EXPLAIN_ACCESS) => Access::Read,
         _ => Access::Change,
     }
 }
@@ -110,13 +111,14 @@ mod tests {
     fn questions_need_less_than_changes() {
         assert_eq!(wanted(&Method::GET, path::STATUS, None), Access::Read);
         assert_eq!(wanted(&Method::POST, path::EXPLAIN, None), Access::Read);
+        assert_eq!(wanted(&Method::POST, path::EXPLAIN_ACCESS, None), Access::Read);
         assert_eq!(wanted(&Method::GET, path::RULES, Some("reset=false")), Access::Read);
         for query in ["reset=true", "reset=false&reset=true", "r%65set=true&reset=false"] {
             assert_eq!(wanted(&Method::GET, path::RULES, Some(query)), Access::Change, "{query}");
         }
         assert_eq!(wanted(&Method::GET, path::RULES, None), Access::Read);
         for (method, route) in ROUTES {
-            if *method == "post" && *route != path::EXPLAIN {
+            if *method == "post" && !route.starts_with(path::EXPLAIN) {
                 assert_eq!(wanted(&Method::POST, route, None), Access::Change, "{route}");
             }
         }

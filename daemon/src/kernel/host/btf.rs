@@ -78,8 +78,7 @@ impl Btf {
             bytes.get(begin..begin.checked_add(word(bytes, offset + 4)? as usize)?)
         };
         let (types, strings) = (part(8)?.to_vec(), part(16)?.to_vec());
-        let mut btf =
-            Self { types, strings, starts: vec![0], structures: HashMap::new(), functions: HashMap::new() };
+        let mut btf = Self { types, strings, starts: vec![0], structures: HashMap::new(), functions: HashMap::new() };
         let mut at = 0;
         while at < btf.types.len() {
             let id = u32::try_from(btf.starts.len()).ok()?;

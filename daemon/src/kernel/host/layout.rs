@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn a_symbol_is_the_kernels_own_and_not_hidden() {
-        let list = "ffffffff81000000 T _text\nffffffffc0000000 d rename_lock\t[module]\nffffffff82345678 D rename_lock\n";
+        let list =
+            "ffffffff81000000 T _text\nffffffffc0000000 d rename_lock\t[module]\nffffffff82345678 D rename_lock\n";
         assert_eq!(find_symbol(list.as_bytes(), "rename_lock").unwrap(), Some(0xffff_ffff_8234_5678));
         assert_eq!(find_symbol(list.as_bytes(), "other").unwrap(), None);
         // As it is shown to a process that may not know.
