@@ -13,7 +13,7 @@ use crate::{
     fields::{FAMILY_NONE, Fields},
     floor,
     ro::read,
-    search::{Narrow, Outcome, Search, Sink, narrow},
+    search::{Classes, Narrow, Outcome, Search, Sink, narrow},
 };
 
 /// A dynamic entry (`ringctl deny`) that decides.
@@ -25,8 +25,16 @@ pub struct Entry {
     pub verdict: u32,
 }
 
+/// Who walks over matching rules, where one look does not decide.
+pub trait Walker<T: Tables>: Sink {
+    /// Memory for a walk's state; `None` (the kernel has none) is taken for unreadable tables.
+    fn search(&mut self) -> Option<&mut Search>;
+    /// Steps until the walk in [`Walker::search`] is done.
+    fn walk(&mut self, consts: &ChainConsts, tables: &T) -> Outcome;
+}
+
 /// What surrounds a packet; asked only for what a policy reads.
-pub trait Host<T: Tables>: Sink {
+pub trait Host<T: Tables>: Walker<T> {
     /// The interface it is on.
     fn ifindex(&self) -> u32;
     /// Class of that interface in this chain.
@@ -37,10 +45,6 @@ pub trait Host<T: Tables>: Sink {
     fn entry(&self, fields: &Fields) -> Option<Entry>;
     /// Membership of the source (or destination) in the chain's dynamic sets, bit `i` for set `i`.
     fn members(&self, fields: &Fields, source: bool) -> u64;
-    /// Memory for a walk's state; `None` (the kernel has none) is taken for unreadable tables.
-    fn search(&mut self) -> Option<&mut Search>;
-    /// Steps until the walk in [`Host::search`] is done.
-    fn walk(&mut self, consts: &ChainConsts, tables: &T) -> Outcome;
 }
 
 /// Who decided, and what.
@@ -86,21 +90,27 @@ pub fn judge<T: Tables, H: Host<T>>(
     Judgement { outcome: search(consts, tables, host, &Headers { fields, around: &around }), entry: 0 }
 }
 
+/// What the rules and the default say of a packet or a call.
 #[inline(always)]
-fn search<T: Tables, H: Host<T>>(consts: &ChainConsts, tables: &T, host: &mut H, packet: &Headers) -> Outcome {
+pub fn search<T: Tables, W: Walker<T>, C: Classes>(
+    consts: &ChainConsts,
+    tables: &T,
+    walker: &mut W,
+    judged: &C,
+) -> Outcome {
     if read(&consts.blocks) == 0 {
-        match narrow(consts, tables, packet) {
+        match narrow(consts, tables, judged) {
             Narrow::Done(outcome) => return outcome,
             Narrow::Walk(word) => {
-                let Some(search) = host.search() else { return Outcome::TABLES };
+                let Some(search) = walker.search() else { return Outcome::TABLES };
                 search.resume(word);
             }
         }
     } else {
-        let Some(search) = host.search() else { return Outcome::TABLES };
-        if search.start(consts, tables, packet).is_none() {
+        let Some(search) = walker.search() else { return Outcome::TABLES };
+        if search.start(consts, tables, judged).is_none() {
             return Outcome::TABLES;
         }
     }
-    host.walk(consts, tables)
+    walker.walk(consts, tables)
 }

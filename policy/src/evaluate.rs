@@ -10,7 +10,7 @@ use ringfence_abi::{
 };
 use ringfence_engine::{
     fields::{FAMILY_V4, Fields},
-    judge::{Entry, Host, judge},
+    judge::{Entry, Host, Walker, judge},
     parse::{Link, parse},
     search::{Outcome, Search, Sink, Step},
     slice::{SliceFrame, SliceTables},
@@ -124,7 +124,9 @@ impl Host<SliceTables<'_>> for UserSpace<'_> {
         let held = |i: &usize| (self.input.members)(SetId(sets[*i]), address);
         (0..count as usize).filter(held).map(|i| 1 << i).sum()
     }
+}
 
+impl Walker<SliceTables<'_>> for UserSpace<'_> {
     fn search(&mut self) -> Option<&mut Search> {
         Some(&mut self.search)
     }

@@ -9,7 +9,7 @@ use ringfence_abi::{
 };
 use ringfence_engine::{
     fields::Fields,
-    judge::{Entry, Host, Judgement},
+    judge::{Entry, Host, Judgement, Walker},
     ro::read,
     search::{Outcome, Search, Sink, Step, passes},
 };
@@ -106,6 +106,32 @@ impl Sink for Kernel {
     }
 }
 
+impl Walker<Arena> for Kernel {
+    #[inline(always)]
+    fn search(&mut self) -> Option<&mut Search> {
+        // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
+        scratch().map(|scratch| unsafe { &mut (*scratch).search })
+    }
+
+    #[inline(always)]
+    fn walk(&mut self, _: &ChainConsts, _: &Arena) -> Outcome {
+        let Some(scratch) = scratch() else { return Outcome::TABLES };
+        // SAFETY: as above.
+        unsafe {
+            (*scratch).tally = self.tally;
+            // Overwritten by the walk; stays if that never ends, which the bound below makes impossible.
+            (*scratch).outcome = Outcome::TABLES;
+        }
+        if self.egress {
+            repeat!(STEPS, step::<true>);
+        } else {
+            repeat!(STEPS, step::<false>);
+        }
+        // SAFETY: as above; the callbacks found the same memory.
+        unsafe { (*scratch).outcome }
+    }
+}
+
 impl Host<Arena> for Kernel {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
@@ -132,30 +158,6 @@ impl Host<Arena> for Kernel {
     #[inline(always)]
     fn members(&self, fields: &Fields, source: bool) -> u64 {
         lookup::members(self.consts, fields, self.egress, source)
-    }
-
-    #[inline(always)]
-    fn search(&mut self) -> Option<&mut Search> {
-        // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
-        scratch().map(|scratch| unsafe { &mut (*scratch).search })
-    }
-
-    #[inline(always)]
-    fn walk(&mut self, _: &ChainConsts, _: &Arena) -> Outcome {
-        let Some(scratch) = scratch() else { return Outcome::TABLES };
-        // SAFETY: as above.
-        unsafe {
-            (*scratch).tally = self.tally;
-            // Overwritten by the walk; stays if that never ends, which the bound below makes impossible.
-            (*scratch).outcome = Outcome::TABLES;
-        }
-        if self.egress {
-            repeat!(STEPS, step::<true>);
-        } else {
-            repeat!(STEPS, step::<false>);
-        }
-        // SAFETY: as above; the callbacks found the same memory.
-        unsafe { (*scratch).outcome }
     }
 }
 
