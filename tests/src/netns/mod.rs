@@ -41,6 +41,11 @@ impl Host {
         Ok(host)
     }
 
+    /// The machine itself, for tests that have one of their own.
+    pub fn current() -> Result<Self> {
+        Ok(Self { network: File::open("/proc/self/ns/net")?, mounts: File::open("/proc/self/ns/mnt")? })
+    }
+
     /// Leaves the calling thread in the new namespaces: only for a thread that ends after it.
     fn unshare() -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("cannot make namespaces (needs root)")?;

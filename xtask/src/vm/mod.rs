@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: the tests that need a kernel other than the machine's, on Debian's own kernels in QEMU.
 
+mod disk;
 mod kernel;
 
 use std::{
@@ -19,14 +20,39 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 8] = ["netns", "fields", "traffic", "dynamic", "interfaces", "l3_devices", "tcx", "vlan_devices"];
+const TESTS: [&str; 10] = [
+    "netns",
+    "fields",
+    "traffic",
+    "dynamic",
+    "interfaces",
+    "l3_devices",
+    "tcx",
+    "vlan_devices",
+    "host_operations",
+    "host_bypass",
+];
 /// Those that run as a part of the whole test run: what differs between kernels and devices. Emulation makes the others
 /// take as long again.
-const DEFAULT: [&str; 5] = ["traffic", "interfaces", "l3_devices", "tcx", "vlan_devices"];
+const DEFAULT: [&str; 7] =
+    ["traffic", "interfaces", "l3_devices", "tcx", "vlan_devices", "host_operations", "host_bypass"];
 /// Tests of what a suite's kernel does not have: tcx is new in 6.6.
 const LACKING: [(&str, &str); 1] = [("bookworm", "tcx")];
 /// Kernel modules they need.
-const MODULES: [&str; 5] = ["veth", "8021q", "tun", "sch_ingress", "cls_bpf"];
+const MODULES: [&str; 11] = [
+    "veth",
+    "8021q",
+    "tun",
+    "sch_ingress",
+    "cls_bpf",
+    // Disks in memory, and what is on them.
+    "brd",
+    "ext4",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "overlay",
+];
 /// Seconds a machine may run; emulation makes everything about ten times slower.
 const SECONDS: &str = "900";
 /// What `vm-init` prints at the end when all is well.
@@ -54,7 +80,7 @@ pub fn run_all(checks: &mut Checks) -> Result<()> {
 }
 
 fn run_checks(args: &Args, checks: &mut Checks) -> Result<()> {
-    setup::apt(&["cpio", "kmod", "qemu-system-x86", "xz-utils"])?;
+    setup::apt(&["cpio", "dosfstools", "e2fsprogs", "kmod", "qemu-system-x86", "xz-utils"])?;
     let tests = chosen(&TESTS, &args.test);
     let programs = build(&tests, checks)?;
     let mut machines = Vec::new();
@@ -119,6 +145,7 @@ fn build(tests: &[&str], checks: &Checks) -> Result<Vec<Program>> {
         program("vm-init", "init".into())?,
         program("ringfenced", "bin/ringfenced".into())?,
         program("ringctl", "bin/ringctl".into())?,
+        program("actor", "bin/actor".into())?,
     ];
     for test in tests {
         programs.push(program(test, test_place(test))?);
@@ -147,6 +174,8 @@ fn image<'a>(kernel: &Kernel, programs: impl Iterator<Item = &'a Program>) -> Re
         copy(&program.file, &root.join(&program.place))?;
     }
     kernel.copy_modules(&MODULES, &root.join("modules"))?;
+    disk::make(&root.join("disks"))?;
+    disk::copy_foreign(&root)?;
     let image = kernel.directory.join("image.cpio");
     let archive = format!("cd '{}' && find . | cpio --quiet -o -H newc > '{}'", root.display(), image.display());
     shell::output(&mut shell::command("sh", &["-c", &archive]))?;

@@ -1,0 +1,68 @@
+//! Files for attempts.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use super::{make_directory, put};
+use crate::daemon::binary;
+
+/// A fresh directory with files in it. In the steps of an attempt these words stand for their paths: `FILE` and `OTHER`
+/// (files), `PROGRAM` (the actor), `SUB` (a directory, with a file `FILE` in it named `SUB/file`), `NEW` (a name that is
+/// not used), `HERE` (the directory itself).
+#[derive(Debug)]
+pub struct Fixture {
+    directory: PathBuf,
+}
+
+impl Fixture {
+    /// Makes it, or makes it anew.
+    pub fn new(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref().to_path_buf();
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context("cannot clean up"),
+            _ => {}
+        }
+        for file in ["file", "other", "sub/file"] {
+            put(directory.join(file), "secret")?;
+        }
+        make_directory(directory.join("empty"))?;
+        Ok(Self { directory })
+    }
+
+    /// Adds a name for the actor. A hard link where that can be: it is large.
+    pub fn with_program(self) -> Result<Self> {
+        let place = self.directory.join("program");
+        if fs::hard_link(binary("actor"), &place).is_err() {
+            fs::copy(binary("actor"), &place)?;
+        }
+        Ok(self)
+    }
+
+    /// A path below it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    /// The steps with paths in place of the words.
+    pub fn steps<S: AsRef<str>>(&self, steps: &[S]) -> Vec<String> {
+        let replaced = |word: &str| match word {
+            "FILE" => self.path("file"),
+            "OTHER" => self.path("other"),
+            "PROGRAM" => self.path("program"),
+            "SUB" => self.path("sub"),
+            "EMPTY" => self.path("empty"),
+            "NEW" => self.path("new"),
+            "HERE" => self.directory.display().to_string(),
+            "unix:FILE" => format!("unix:{}", self.path("file")),
+            "unix:SOCKET" => format!("unix:{}", self.path("socket")),
+            "unix:NEW" => format!("unix:{}", self.path("new")),
+            other => other.to_owned(),
+        };
+        steps.iter().map(|step| step.as_ref().split(' ').map(replaced).collect::<Vec<_>>().join(" ")).collect()
+    }
+}

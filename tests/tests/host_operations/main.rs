@@ -1,0 +1,164 @@
+//! Every operation by every system call of the table: allowed, audited and counted in one attempt, denied in another; by
+//! the user who asks and, where there is one, by the path that is asked for. The errors and the counters are checked.
+
+mod table;
+
+use std::os::unix::net::UnixListener;
+
+use anyhow::{Context, Result, ensure};
+use ringfence_abi::host::op;
+use ringfence_tests::host::{Attempt, Fixture, Hits, Machine, Shared, attempt};
+use table::{CASES, Case};
+
+static MACHINE: Shared = Shared::new(policy);
+
+/// What the rules of a trial do to it. Each trial has a user and a directory of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Counted by one rule, denied by one in audit mode, allowed by the next; one that denies comes too late.
+    Pass,
+    Deny,
+}
+
+/// What a trial's rules go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    User,
+    Path,
+}
+
+/// One attempt of the table, with one rule.
+struct Trial {
+    number: usize,
+    case: &'static Case,
+    by: By,
+    verdict: Verdict,
+}
+
+impl Trial {
+    /// All trials of the operation; of all operations where none is named.
+    fn all(op: Option<&str>) -> impl Iterator<Item = Self> {
+        let cases = CASES.iter().enumerate().filter(move |(_, case)| op.is_none_or(|op| case.op == op));
+        cases.flat_map(|(number, case)| {
+            let ways = [By::User, By::Path].into_iter().filter(|&by| by == By::User || case.path);
+            ways.flat_map(move |by| [Verdict::Pass, Verdict::Deny].map(|verdict| Self { number, case, by, verdict }))
+        })
+    }
+
+    fn name(&self) -> String {
+        format!("{}-{:?}-{:?}", self.number, self.by, self.verdict)
+    }
+
+    fn directory(&self) -> String {
+        format!("/t/operations/{}", self.name())
+    }
+
+    fn user(&self) -> usize {
+        20_000 + self.number * 2 + self.verdict as usize
+    }
+
+    /// The rules that make it so.
+    fn rules(&self) -> String {
+        let subject = match self.by {
+            By::User => format!("uid: {}", self.user()),
+            By::Path => format!("path: {}/**", self.directory()),
+        };
+        let (op, name) = (self.case.op, self.name());
+        let rule = |verb: &str, suffix: &str, mode: &str| {
+            format!("    - {{{verb}: {{op: {op}, {subject}}}, name: {name}{suffix}{mode}}}\n")
+        };
+        match self.verdict {
+            Verdict::Deny => rule("deny", "", ""),
+            Verdict::Pass => [
+                rule("count", "-count", ""),
+                rule("deny", "-audit", ", mode: audit"),
+                rule("allow", "-allow", ""),
+                rule("deny", "-late", ""),
+            ]
+            .concat(),
+        }
+    }
+
+    /// Does it and checks how it went.
+    fn run(&self, process: u32) -> Result<()> {
+        let fixture = Fixture::new(self.directory())?.with_program()?;
+        let listener = UnixListener::bind(fixture.path("socket"))?;
+        std::os::unix::fs::chown(fixture.path("socket"), Some(u32::try_from(self.user())?), None)?;
+        let user = match self.by {
+            By::User => format!("become {}", self.user()),
+            // Also root.
+            By::Path => "sleep 0".to_owned(),
+        };
+        let mut steps = self.case.steps.to_vec();
+        if !steps.contains(&"BECOME") {
+            steps.insert(0, "BECOME");
+        }
+        let steps: Vec<String> =
+            steps.iter().map(|step| step.replace("BECOME", &user).replace("PID", &process.to_string())).collect();
+        let outcome = attempt(fixture.steps(&steps))?;
+        drop(listener);
+        let expected = if self.verdict == Verdict::Deny { self.case.refused } else { "ok" };
+        ensure!(outcome == expected, "`{outcome}` instead of `{expected}`: {} {steps:?}", self.name());
+        Ok(())
+    }
+
+    /// Checks what its rules have counted.
+    fn counted(&self, before: &Hits, after: &Hits) -> Result<()> {
+        let (counting, still): (&[&str], _) = match self.verdict {
+            Verdict::Deny => (&[""], None),
+            Verdict::Pass => (&["-count", "-audit", "-allow"], Some("-late")),
+        };
+        let grown = |suffix: &str| after.since(before, &format!("{}{suffix}", self.name()));
+        for suffix in counting {
+            ensure!(grown(suffix)? > 0, "{}{suffix} counted nothing: {:?}", self.name(), self.case.steps);
+        }
+        let late = still.map_or(Ok(0), grown)?;
+        ensure!(late == 0, "{} was judged {late} times by the rule after the one that allows", self.name());
+        Ok(())
+    }
+}
+
+fn policy() -> Result<String> {
+    let rules: String = Trial::all(None).map(|trial| trial.rules()).collect();
+    Ok(format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{rules}"))
+}
+
+/// Every attempt on an operation; all that is wrong is said at once.
+fn check(op: &str) -> Result<()> {
+    ensure!(CASES.iter().any(|case| case.op == op), "the table has no {op}");
+    MACHINE.run(|machine: &mut Machine| {
+        let process = Attempt::new(["wait"]).start()?;
+        let before = machine.hits()?;
+        let mut wrong: Vec<String> =
+            Trial::all(Some(op)).filter_map(|trial| Some(format!("{:#}", trial.run(process.id()).err()?))).collect();
+        let after = machine.hits()?;
+        wrong.extend(
+            Trial::all(Some(op)).filter_map(|trial| Some(format!("{:#}", trial.counted(&before, &after).err()?))),
+        );
+        ensure!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+        ensure!(process.finish().context("the other process")? == "ok", "the other process was disturbed");
+        Ok(())
+    })
+}
+
+macro_rules! operations {
+    ($($op:ident)*) => {
+        $(
+            #[test]
+            fn $op() -> Result<()> {
+                check(stringify!($op))
+            }
+        )*
+
+        /// Each operation is tested.
+        #[test]
+        fn nothing_is_left_out() {
+            assert_eq!([$(stringify!($op)),*], op::NAMES);
+        }
+    };
+}
+
+operations! {
+    read write append create delete rename link attr exec map_exec mount umount connect bind listen send socket
+    module_load kexec ptrace bpf perf userns capability setuid setgid signal ioctl settime
+}
