@@ -329,8 +329,8 @@ pub struct HostConsts {
     pub fstype_unknown: u32,
     /// Non-zero: the policy says `protect_self`.
     pub protect_self: u32,
-    /// Zero.
-    pub zero: u32,
+    /// `KEEPS_` bits: what must be kept up for it. Written by the loader.
+    pub keeps: u32,
 }
 bytes!(HostConsts: 776);
 
@@ -914,23 +914,6 @@ pub const HOOKS: [Hook; 56] = {
         hook("settime", "P_settime", bit(SETTIME), 0),
     ]
 };
-
-/// Hooks that `protect_self` needs besides those of its own operations: everything by which the pins, the links and the
-/// programs could be taken away.
-pub const PROTECTING: [&str; 12] = [
-    "file_open",
-    "inode_unlink",
-    "inode_rmdir",
-    "inode_rename",
-    "inode_link",
-    "inode_setattr",
-    "sb_umount",
-    "move_mount",
-    "sb_mount",
-    "ptrace_access_check",
-    "bpf_map",
-    "bpf_prog",
-];
 
 /// Where `connect` and `bind` are judged on kernels that give no security hooks: programs at a cgroup, `d_NAME` and
 /// `h_NAME` as above. Their bits in [`HostState::hooks`] follow those of [`HOOKS`].

@@ -131,7 +131,7 @@ pub(super) fn compile(policy: &Policy, counter_base: u32) -> Result<CompiledHost
         address_unknown: 0,
         fstype_unknown: 0,
         protect_self: u32::from(host.protect_self),
-        zero: 0,
+        keeps: 0,
     };
     Ok(CompiledHost {
         consts,
