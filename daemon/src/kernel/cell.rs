@@ -36,6 +36,18 @@ impl Cell {
         self.word().store(word.pack(), Ordering::SeqCst);
     }
 
+    /// A number that no generation loaded since boot has had, and not 0.
+    pub fn next_serial(&self) -> u32 {
+        // The first of the reserved words; the programs do not read it.
+        let last = &self.0.words()[1];
+        loop {
+            let serial = last.fetch_add(1, Ordering::SeqCst).wrapping_add(1) as u32;
+            if serial != 0 {
+                return serial;
+            }
+        }
+    }
+
     fn word(&self) -> &AtomicU64 {
         // The first field of the value.
         &self.0.words()[0]

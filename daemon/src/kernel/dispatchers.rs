@@ -65,7 +65,7 @@ impl Dispatchers {
 
     /// The program of this name.
     pub fn get(&self, name: &'static str) -> Result<&Dispatcher> {
-        let missing = KernelError::Missing { object: "dispatch", kind: "dispatcher", program: name };
+        let missing = KernelError::Missing { object: "dispatch", kind: "dispatcher", program: name.to_owned() };
         self.0.iter().find(|dispatcher| dispatcher.name == name).ok_or(missing)
     }
 

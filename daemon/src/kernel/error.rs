@@ -74,7 +74,7 @@ pub enum KernelError {
     #[error("the kernel refuses the program {program}: {log}")]
     Load {
         /// Its name.
-        program: &'static str,
+        program: String,
         /// The last lines of the verifier's log.
         log: String,
         /// The answer of the system call.
@@ -84,7 +84,7 @@ pub enum KernelError {
     /// The object could not be relocated or its maps not made.
     #[error("cannot load the object {object}")]
     Object {
-        /// `dispatch` or `network`.
+        /// Its name.
         object: &'static str,
         /// Why.
         #[source]
@@ -93,12 +93,12 @@ pub enum KernelError {
     /// An object lacks a program that this version expects: the build is broken.
     #[error("the object {object} has no {kind} program {program}")]
     Missing {
-        /// `dispatch` or `network`.
+        /// Its name.
         object: &'static str,
         /// The program's type.
         kind: &'static str,
         /// The program's name.
-        program: &'static str,
+        program: String,
     },
     /// A test run failed.
     #[error("test run of {program}")]

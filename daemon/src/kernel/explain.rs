@@ -106,7 +106,7 @@ impl Explainer {
         let run = match self.object.program(program) {
             Some(Program::Xdp(program)) => program.test_run(options),
             Some(Program::SchedClassifier(program)) => program.test_run(options),
-            _ => return Err(KernelError::Missing { object: "network", kind: "network", program }),
+            _ => return Err(KernelError::Missing { object: "network", kind: "network", program: program.to_owned() }),
         };
         run.map_err(|source| KernelError::TestRun { program, source })?;
         let answer = self.answer.get(&0).context(|| "cannot read the answer".to_owned())?;
@@ -114,8 +114,9 @@ impl Explainer {
     }
 }
 
-fn own_map<V: ringfence_abi::Bytes>(object: &Ebpf, name: &'static str) -> Result<Table<u32, V>> {
-    let missing = KernelError::Missing { object: "network", kind: "map", program: name };
+/// A map that the object made for itself.
+pub(super) fn own_map<V: ringfence_abi::Bytes>(object: &Ebpf, name: &'static str) -> Result<Table<u32, V>> {
+    let missing = KernelError::Missing { object: "network", kind: "map", program: name.to_owned() };
     let Some(aya::maps::Map::Array(map)) = object.map(name) else { return Err(missing) };
     maps::table(map.fd().as_fd().try_clone_to_owned().context(|| format!("cannot keep {name}"))?)
 }

@@ -28,6 +28,7 @@ use super::{
     Kernel,
     error::{Context as _, KernelError, Result},
     explain::Explainer,
+    host::{self, AccessExplainer, generation::HostPart},
     mapped::Words,
     maps,
     objects::NETWORK,
@@ -70,6 +71,8 @@ pub struct Loaded {
     pub(super) directory: PathBuf,
     pub(super) chains: [ChainConsts; 2],
     pub(super) explainer: Mutex<Option<Explainer>>,
+    pub(super) host: HostPart,
+    pub(super) access_explainer: Mutex<Option<AccessExplainer>>,
     counters: PerCpu<Counter>,
     interfaces: Table<u32, Interface>,
 }
@@ -89,7 +92,9 @@ impl Loaded {
         let counters = PerCpu::new(open(names::COUNTERS)?).context(|| "cannot open the counters".to_owned())?;
         let chains = [chain(0)?, chain(1)?];
         let interfaces = maps::table(open(names::INTERFACES)?)?;
-        Ok(Self { number, slot, directory, chains, explainer: Mutex::new(None), counters, interfaces })
+        let host = HostPart::open(&directory)?;
+        let (explainer, access_explainer) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { number, slot, directory, chains, explainer, host, access_explainer, counters, interfaces })
     }
 
     /// Whether the policy has this chain; 0 is ingress, 1 egress.
@@ -102,6 +107,10 @@ impl Loaded {
         let mut ids = Vec::new();
         for entrance in ENTRANCES.iter().filter(|entrance| self.has(entrance.chain)) {
             let path = self.directory.join(entrance.program);
+            ids.push(ProgramInfo::from_pin(&path).map_err(|_| KernelError::Foreign { path })?.id());
+        }
+        for name in pins::names(&self.directory)?.iter().filter(|name| name.starts_with("h_")) {
+            let path = self.directory.join(name);
             ids.push(ProgramInfo::from_pin(&path).map_err(|_| KernelError::Foreign { path })?.id());
         }
         Ok(ids)
@@ -141,8 +150,11 @@ impl Kernel {
         pins::remove(&staging.directory)?;
         fs::create_dir(&staging.directory).context(|| format!("cannot make {}", staging.directory.display()))?;
         let chains = [constants(compiled.ingress.as_ref(), &set_ids), constants(compiled.egress.as_ref(), &set_ids)];
+        let host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
         staging.make_maps(compiled, &chains)?;
+        host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
         staging.load_programs(&chains)?;
+        self.load_host(slot, &staging.directory, &host)?;
         let directory = staging.publish(number)?;
         Loaded::open(number, slot, directory)
     }
@@ -181,6 +193,7 @@ impl Kernel {
     }
 
     fn clear_slot(&self, slot: u8) -> Result<()> {
+        host::generation::clear_slot(self, slot)?;
         for entrance in &ENTRANCES {
             let removed = self.programs(entrance).remove(&index(slot, entrance));
             removed.context(|| format!("cannot clear slot {slot}"))?;

@@ -76,7 +76,7 @@ fn sizes(directory: &Path) -> Result<(Vec<ProgramSize>, Vec<MapSize>)> {
 }
 
 /// A number from `/proc/self/fdinfo`.
-fn fd_info(object: &OwnedFd, field: &str) -> std::io::Result<Option<u64>> {
+pub(super) fn fd_info(object: &OwnedFd, field: &str) -> std::io::Result<Option<u64>> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", object.as_raw_fd()))?;
     let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":")?.trim().parse().ok());
     Ok(value)

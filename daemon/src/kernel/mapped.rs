@@ -49,6 +49,11 @@ impl Words {
             word.store(u64::from_ne_bytes(raw), Ordering::Relaxed);
         }
     }
+
+    /// A copy of the values.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
+    }
 }
 
 impl Drop for Words {

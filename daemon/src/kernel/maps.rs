@@ -115,7 +115,7 @@ fn words(map: &OwnedFd, shape: &Shape) -> Result<Words> {
 }
 
 /// Opens a pinned map, or creates, prepares and pins it.
-fn obtain(pins: &Pins, name: &str, shape: &Shape, prepare: impl Fn(&OwnedFd) -> Result<()>) -> Result<OwnedFd> {
+pub fn obtain(pins: &Pins, name: &str, shape: &Shape, prepare: impl Fn(&OwnedFd) -> Result<()>) -> Result<OwnedFd> {
     let path = pins.map(name);
     if let Some(map) = sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))? {
         // `map_shape` of what is no map: something else is pinned here.

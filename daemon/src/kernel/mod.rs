@@ -50,7 +50,9 @@ pub use self::{
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
     pins::mount_bpffs,
 };
-use self::{dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, grace::Grace, maps::Shared, pins::Pins};
+use self::{
+    dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, grace::Grace, host::Host, maps::Shared, pins::Pins,
+};
 
 /// The owner of Ringfence's pins.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub struct Kernel {
     lengths: Mutex<Lengths>,
     grace: Grace,
     tcx: bool,
-    host_support: Support,
+    host: Host,
     // Last: the lock goes when all else is closed.
     pins: Pins,
 }
@@ -80,14 +82,9 @@ impl Kernel {
         let maps = Shared::open(&pins)?;
         let dispatchers = Dispatchers::open(&pins)?;
         let lengths = Mutex::new(Lengths::recount(&maps)?);
-        let _ = cgroup.map(host::open_cgroup).transpose()?;
-        let host_support = Support {
-            lsm: Some(Obstacle::NotBuilt),
-            cgroup: Some(Obstacle::Cgroup { error: "not built in yet".to_owned() }),
-            missing: Vec::new(),
-        };
+        let host = Host::open(&pins, cgroup)?;
         let grace = Grace::new()?;
-        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host_support, pins };
+        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host, pins };
         kernel.clear_strays()?;
         Ok(kernel)
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{Program, ProgramError},
+    Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    programs::{Program, ProgramError, ProgramFd},
 };
 
 use super::{
@@ -31,11 +31,30 @@ pub const DISPATCH: Object =
 pub const NETWORK: Object =
     Object { name: "network", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_BPF_DIR"), "/network.o")) };
 
+/// What is attached to security hooks.
+pub const LSM_DISPATCH: Object = Object {
+    name: "lsm_dispatch",
+    bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_HOST_BPF_DIR"), "/lsm_dispatch.o")),
+};
+/// The programs of a generation at security hooks, and the one that explains accesses.
+pub const LSM: Object =
+    Object { name: "lsm", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_HOST_BPF_DIR"), "/lsm.o")) };
+/// What stands in for security hooks at a cgroup: dispatchers and the programs of a generation.
+pub const CGROUP: Object =
+    Object { name: "cgroup", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_HOST_BPF_DIR"), "/cgroup.o")) };
+
 impl Object {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Creates the object's maps, except those of `pinned` (name and pin) and the shared ones, and relocates its
     /// programs; none is loaded yet. aya takes a pinned map as it is, whatever size the object gives it.
     pub fn open(&self, pins: &Pins, pinned: &[(&str, &Path)], globals: &[(&str, &[u8])]) -> Result<Ebpf> {
         let mut loader = EbpfLoader::new();
+        // aya has no type for storage at tasks, which only the programs use.
+        loader.allow_unsupported_maps();
         for name in SHARED {
             loader.map_pin_path(name, pins.map(name));
         }
@@ -48,27 +67,47 @@ impl Object {
         loader.load(self.bytes).map_err(|source| KernelError::Object { object: self.name, source })
     }
 
-    /// Loads one program.
-    pub fn load(&self, ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd> {
-        let fd = match ebpf.program_mut(name) {
+    /// Loads one program that says itself where it belongs.
+    pub fn load(&self, ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd> {
+        let loaded = match ebpf.program_mut(name) {
             Some(Program::Xdp(program)) => program.load().and_then(|()| program.fd()),
             Some(Program::SchedClassifier(program)) => program.load().and_then(|()| program.fd()),
-            _ => return Err(KernelError::Missing { object: self.name, kind: "network", program: name }),
+            Some(Program::CgroupSockAddr(program)) => program.load().and_then(|()| program.fd()),
+            _ => return Err(self.missing("network or cgroup", name)),
         };
-        fd.map_err(|error| refused(name, error))?.as_fd().try_clone_to_owned().context(|| format!("cannot keep {name}"))
+        keep(name, loaded)
+    }
+
+    /// Loads one program for a security hook, whose type is in `btf`.
+    pub fn load_security(&self, ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<OwnedFd> {
+        match ebpf.program_mut(name) {
+            Some(Program::Lsm(program)) => keep(name, program.load(hook, btf).and_then(|()| program.fd())),
+            _ => Err(self.missing("LSM", name)),
+        }
+    }
+
+    fn missing(&self, kind: &'static str, program: &str) -> KernelError {
+        KernelError::Missing { object: self.name, kind, program: program.to_owned() }
     }
 }
 
+fn keep(name: &str, loaded: std::result::Result<&ProgramFd, ProgramError>) -> Result<OwnedFd> {
+    let fd = loaded.map_err(|error| refused(name, error))?;
+    fd.as_fd().try_clone_to_owned().context(|| format!("cannot keep {name}"))
+}
+
 /// What the verifier's log ends with says why; what comes before can be megabytes.
-fn refused(program: &'static str, error: ProgramError) -> KernelError {
+fn refused(program: &str, error: ProgramError) -> KernelError {
     const LINES: usize = 20;
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let lines: Vec<&str> = log.lines().collect();
             let log = lines[lines.len().saturating_sub(LINES)..].join("\n");
-            KernelError::Load { program, log, source: io_error }
+            KernelError::Load { program: program.to_owned(), log, source: io_error }
         }
-        error => KernelError::Load { program, log: error.to_string(), source: io::Error::other(error) },
+        error => {
+            KernelError::Load { program: program.to_owned(), log: error.to_string(), source: io::Error::other(error) }
+        }
     }
 }

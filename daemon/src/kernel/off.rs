@@ -18,10 +18,12 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Kernel {
-    /// Detaches from all devices and removes all pins; then looks whether the kernel still has anything of ours.
+    /// Detaches from all devices and hooks and removes all pins; then looks whether the kernel still has anything of ours.
     /// Every step can be repeated: after an error, `off` of a new [`Kernel`] goes on.
     pub fn off(self) -> Result<()> {
         self.detach_all()?;
+        let mut ours = self.host_dispatchers()?;
+        self.detach_host()?;
         // Detached first: an empty cell drops.
         self.maps.cell.write(NOTHING);
         for interface in &if_nameindex().context(|| "cannot list the devices".to_owned())? {
@@ -30,7 +32,7 @@ impl Kernel {
                 return Err(KernelError::Left { left });
             }
         }
-        let mut ours = self.dispatchers.ids();
+        ours.extend(self.dispatchers.ids());
         for loaded in self.adopt()? {
             ours.extend(loaded.program_ids()?);
         }

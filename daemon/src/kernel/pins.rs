@@ -1,7 +1,7 @@
 //! Where things are pinned, and who owns the place.
 //!
 //! Below `<bpffs>/v<ABI_VERSION>/`: `maps/NAME` and `programs/NAME` (the dispatchers), which outlive generations;
-//! `links/IFINDEX-HOOK`; `gen/NUMBER-SLOT/` with a generation's own maps and programs. A generation is built in
+//! `links/IFINDEX-HOOK` and `hooks/NAME` (the host half's links); `gen/NUMBER-SLOT/` with a generation's own maps and programs. A generation is built in
 //! `gen/loading-SLOT` and renamed when it is whole. (No name has a dot: bpffs reserves them.)
 
 use std::{
@@ -39,8 +39,14 @@ impl Pins {
             return Err(not_bpffs());
         }
         let root = bpffs.join(format!("v{ABI_VERSION}"));
-        for directory in [root.clone(), root.join("maps"), root.join("programs"), root.join("links"), root.join("gen")]
-        {
+        for directory in [
+            root.clone(),
+            root.join("maps"),
+            root.join("programs"),
+            root.join("links"),
+            root.join("hooks"),
+            root.join("gen"),
+        ] {
             fs::create_dir_all(&directory).context(|| format!("cannot make {}", directory.display()))?;
         }
         let directory = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
@@ -74,6 +80,11 @@ impl Pins {
     /// All links.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
+    }
+
+    /// The link of a place of the host half.
+    pub fn hook(&self, name: &str) -> PathBuf {
+        self.root.join("hooks").join(name)
     }
 
     /// A whole generation.

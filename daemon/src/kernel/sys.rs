@@ -4,7 +4,7 @@
 //! whose lengths it is told ([`super::table::Table`] checks them against the map once).
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_prog_type};
 use ringfence_abi::Bytes;
 
 /// `BPF_ANY`, `BPF_NOEXIST`, `BPF_EXIST` of `bpf_map_update_elem`.
@@ -132,13 +132,14 @@ pub fn open_pin(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Attaches a program to a device by a link.
-pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
+/// Attaches a program by a link: to the device with the number `target`, or to the cgroup that descriptor `target` is
+/// open on. 0 for security hooks, to which the program was made to belong (`BPF_LINK_CREATE` takes them since 5.19).
+pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     let mut attr = attr();
     // SAFETY: integers, zeroed above.
     let create = unsafe { &mut attr.link_create };
     create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
-    create.__bindgen_anon_2.target_ifindex = ifindex;
+    create.__bindgen_anon_2.target_ifindex = target;
     create.attach_type = attach_type;
     create.flags = flags;
     fd(call(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
@@ -151,7 +152,8 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     call(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
-/// Ids of the programs that are attached to a device by `attach_type`, in the order they run.
+/// Ids of the programs that are attached to a device (or, by a descriptor, to a cgroup) by `attach_type`, in the order
+/// they run.
 pub fn attached(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
     let mut ids = vec![0_u32; 64];
     let mut attr = attr();
@@ -230,6 +232,44 @@ pub fn program_loads(kind: u32, flags: u32, helper: i32) -> io::Result<()> {
     load.insn_cnt = 2;
     load.license = c"GPL".as_ptr() as u64;
     fd(call(bpf_cmd::BPF_PROG_LOAD, &mut attr)?).map(drop)
+}
+
+/// Loads a program that allows everything, for the security hook with this BTF number.
+pub fn security_probe(hook: u32) -> io::Result<OwnedFd> {
+    const MOVE_0: u64 = 0xb7;
+    const EXIT: u64 = 0x95;
+    let code = [MOVE_0, EXIT];
+    let mut attr = attr();
+    // SAFETY: integers, zeroed above.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_LSM as u32;
+    load.expected_attach_type = bpf_attach_type::BPF_LSM_MAC as u32;
+    load.attach_btf_id = hook;
+    load.insns = code.as_ptr() as u64;
+    load.insn_cnt = 2;
+    load.license = c"GPL".as_ptr() as u64;
+    fd(call(bpf_cmd::BPF_PROG_LOAD, &mut attr)?)
+}
+
+/// A descriptor of a process, by which its storage is reached. `NotFound` and the like: it has ended.
+pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { fd(result) }
+}
+
+/// Mounts a file system of this type where nobody sees it (kernel 5.2); it is gone with the descriptor.
+pub fn private_mount(kind: &CStr) -> io::Result<OwnedFd> {
+    const FSCONFIG_CMD_CREATE: u32 = 6;
+    const CLOEXEC: u32 = 1;
+    let done = |result: i64| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: a string that ends with a zero.
+    let context = fd(done(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOEXEC) })?)?;
+    let null = std::ptr::null::<u8>();
+    // SAFETY: this command takes neither key nor value.
+    done(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, null, null, 0) })?;
+    // SAFETY: no memory is passed.
+    fd(done(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, 0) })?)
 }
 
 fn attr() -> bpf_attr {

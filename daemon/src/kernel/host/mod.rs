@@ -7,161 +7,217 @@
 //!
 //! The order of an apply: [`Kernel::load`], [`Kernel::host_before_flip`], [`Kernel::flip`], [`Kernel::host_after_flip`].
 
+mod attach;
 mod btf;
+mod entries;
+mod explain;
+pub(super) mod generation;
+mod hooks;
 mod layout;
+mod maps;
+mod mountinfo;
+mod mounts;
 mod obstacle;
+mod own;
+mod state;
+mod subjects;
+mod support;
 
-use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+use std::{os::fd::OwnedFd, path::Path};
+
+use ringfence_abi::host::{KEEPS_MOUNTS, KEEPS_SUBJECTS, KernelLayout, op};
+
+pub use self::{
+    entries::PathRule,
+    explain::AccessExplainer,
+    mounts::{MountReport, MountWatch},
+    obstacle::Obstacle,
+    support::Support,
 };
-
-use ringfence_abi::{
-    explain::Answer,
-    host::{AccessQuestion, PathEntry},
+use self::{
+    generation::Programs,
+    hooks::{Needs, Place},
+    maps::HostMaps,
 };
-
-pub use self::obstacle::Obstacle;
 use super::{
     Kernel,
-    error::{Context as _, KernelError, Result},
+    error::{Context as _, Result},
     generation::Loaded,
+    pins::Pins,
 };
-
-/// What of the host half this machine can do.
-#[derive(Clone, Debug)]
-pub struct Support {
-    /// What stands in the way of the security hooks; `None`: they can be had.
-    pub lsm: Option<Obstacle>,
-    /// What stands in the way of judging `connect` and `bind` at a cgroup, which is done where `lsm` is an obstacle.
-    pub cgroup: Option<Obstacle>,
-    /// Hooks of [`ringfence_abi::host::HOOKS`] that this kernel lacks.
-    pub missing: Vec<&'static str>,
-}
 
 /// Where a hook stands, for the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookState {
-    /// Its name: one of [`ringfence_abi::host::HOOKS`], or `cgroup/connect4` ...
+    /// Its name: one of [`ringfence_abi::host::HOOKS`], or of [`ringfence_abi::host::CGROUP_HOOKS`].
     pub name: &'static str,
-    /// The loaded generations need it.
+    /// The loaded generations, or the dynamic entries, need it.
     pub needed: bool,
     /// Its dispatcher is attached.
     pub attached: bool,
-    /// This kernel has it.
+    /// This machine has it.
     pub present: bool,
 }
 
-/// The mount table as it was put into the kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MountReport {
-    /// Mounts that are known to the programs.
-    pub known: usize,
-    /// Those that did not fit (a path too long, too many parts of one device): host paths below them are unknown.
-    pub left_out: Vec<String>,
-    /// Whether anything changed.
-    pub changed: bool,
-}
-
-/// `/proc/self/mountinfo`: readable (with `POLLPRI`, or the error condition) whenever the mount table has changed.
+/// The host half's side of a [`Kernel`].
 #[derive(Debug)]
-pub struct MountWatch(std::fs::File);
-
-impl AsFd for MountWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+pub(super) struct Host {
+    pub(super) maps: HostMaps,
+    support: Support,
+    layout: Option<KernelLayout>,
+    cgroup: Option<OwnedFd>,
 }
 
-/// An entry of `ringctl deny PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathRule {
-    /// Host path, without a trailing slash, links resolved by the caller.
-    pub path: PathBuf,
-    /// Also all below it.
-    pub tree: bool,
-    /// What it is about. `exe` is filled in from `exe` below.
-    pub entry: PathEntry,
-    /// Host path of the only executable it is about.
-    pub exe: Option<PathBuf>,
+impl Host {
+    /// Finds out what the machine can do, and opens the maps.
+    pub(super) fn open(pins: &Pins, cgroup: Option<&Path>) -> Result<Self> {
+        let support::Found { support, layout, cgroup } = support::find(cgroup);
+        Ok(Self { maps: HostMaps::open(pins)?, support, layout, cgroup })
+    }
+
+    /// The places at which this machine lets programs judge.
+    fn places(&self) -> Vec<Place> {
+        match (&self.support.lsm, &self.support.cgroup) {
+            (None, _) => Place::security().filter(|place| !self.support.missing.contains(&place.name)).collect(),
+            (Some(_), None) => Place::cgroup().collect(),
+            (Some(_), Some(_)) => Vec::new(),
+        }
+    }
 }
 
 impl Kernel {
     /// What of the host half this machine can do; found out when the kernel was opened.
     #[must_use]
     pub fn host_support(&self) -> &Support {
-        &self.host_support
+        &self.host.support
     }
 
-    /// Everything that must be so before `next` may come into force: mounts, subjects, the meaning of executables, and
-    /// every dispatcher that it or one of `others` (those that may be in force, too) needs. After an error, what was
-    /// attached for `next` goes with the next [`Kernel::host_after_flip`].
+    /// Calls that were refused because the generation in force had no program where it must have one.
+    pub fn host_misses(&self) -> Result<u64> {
+        let cpus = self.host.maps.misses.read().context(|| "cannot read the count of host misses".to_owned())?;
+        Ok(cpus.iter().flatten().sum())
+    }
+
+    /// Everything that must be so before `next` may come into force: mounts, executables of running processes and what
+    /// they mean, and every dispatcher that it or one of `others` (those that may be in force as well) needs. After an
+    /// error, what was attached for `next` goes with the next [`Kernel::host_after_flip`].
     pub fn host_before_flip(&self, next: &Loaded, others: &[&Loaded]) -> Result<()> {
-        let (_, _) = (next, others);
-        Ok(())
+        let all: Vec<&Loaded> = others.iter().copied().chain([next]).collect();
+        self.keep_up(&all)?;
+        let current = self.cell().current;
+        let kept = others.iter().any(|other| other.slot == current && other.host.needs().keeps(KEEPS_SUBJECTS));
+        self.attach_places(self.judged(&all).into_iter())?;
+        self.know_subjects(next, !kept)?;
+        self.enter_own(self.needs(&all)?)
     }
 
-    /// Completes a flip: what happened between the two is made up for, and hooks that no generation of `loaded` needs are
-    /// detached.
+    /// Completes a flip: makes up for what happened between [`Kernel::host_before_flip`] and the flip, and detaches what
+    /// none of the `loaded` generations needs.
     pub fn host_after_flip(&self, loaded: &[&Loaded]) -> Result<()> {
-        let _ = loaded;
-        Ok(())
+        let current = self.cell().current;
+        if let Some(current) = loaded.iter().find(|loaded| loaded.slot == current) {
+            self.know_subjects(current, false)?;
+        }
+        let judged = self.judged(loaded);
+        self.attach_places(judged.iter().copied())?;
+        for place in Place::security().chain(Place::cgroup()) {
+            if !judged.iter().any(|judged| judged.bit == place.bit) {
+                self.detach_place(&place)?;
+            }
+        }
+        self.enter_own(self.needs(loaded)?)
+    }
+
+    /// Works out anew what the known executables mean to a generation. Under one generation, the programs do it for every
+    /// executable that is new; to be done now and then for one that waits to come back.
+    pub fn refresh_executables(&self, loaded: &Loaded) -> Result<()> {
+        loaded.host.fill_leaves(&self.host.maps.exes)
     }
 
     /// Every hook, for the status.
     pub fn host_hooks(&self, loaded: &[&Loaded]) -> Result<Vec<HookState>> {
-        let _ = loaded;
-        Ok(Vec::new())
+        let needs = self.needs(loaded)?;
+        let present = self.host.places();
+        let all = if self.host.support.lsm.is_none() {
+            Place::security().collect()
+        } else {
+            Place::security().chain(Place::cgroup()).collect::<Vec<_>>()
+        };
+        all.into_iter()
+            .map(|place| {
+                Ok(HookState {
+                    name: place.name,
+                    needed: place.serves(needs),
+                    attached: self.is_attached(&place)?,
+                    present: present.iter().any(|present| present.bit == place.bit),
+                })
+            })
+            .collect()
     }
 
-    /// Opens the watch of the mount table; call [`Kernel::refresh_mounts`] when it fires.
-    pub fn watch_mounts() -> Result<MountWatch> {
-        let file = std::fs::File::open("/proc/self/mountinfo").context(|| "cannot watch the mount table".to_owned())?;
-        Ok(MountWatch(file))
+    /// Operations that a generation asks to judge and that nothing on this machine judges (bits of [`op`]).
+    #[must_use]
+    pub fn unjudged_ops(&self, loaded: &Loaded) -> u32 {
+        let places = self.host.places();
+        let judged = |op: u32| {
+            let needs = Needs { ops: 1 << op, keeps: 0 };
+            places.iter().any(|place| place.serves(needs))
+        };
+        let asked = loaded.host.needs().ops;
+        (0..op::COUNT).filter(|op| asked & 1 << op != 0 && !judged(*op)).map(|op| 1 << op).sum()
     }
 
-    /// Brings the mount table up to date.
-    pub fn refresh_mounts(&self) -> Result<MountReport> {
-        Ok(MountReport::default())
+    /// Loads what a generation that is being built judges with.
+    pub(super) fn load_host(&self, slot: u8, directory: &Path, consts: &ringfence_abi::host::HostConsts) -> Result<()> {
+        let needs = Needs::of(consts).and(self.entry_needs()?);
+        let places: Vec<Place> = self.host.places().into_iter().filter(|place| place.serves(needs)).collect();
+        Programs::of(self, directory, consts).load(slot, &places)
     }
 
-    /// Puts an entry in force, hooks included, before it returns: in all of `loaded`. Gives its number.
-    pub fn add_path_rule(&self, rule: &PathRule, loaded: &[&Loaded]) -> Result<u32> {
-        let (_, _) = (rule, loaded);
-        Err(self.unavailable())
+    /// Makes generations judge wherever these needs call for it, and attaches there.
+    fn serve(&self, loaded: &[&Loaded], needs: Needs) -> Result<()> {
+        for generation in loaded {
+            let there = self.host.maps.state.hooks(generation.slot);
+            let places = self.host.places().into_iter();
+            let missing: Vec<Place> =
+                places.filter(|place| place.serves(needs) && there & 1 << place.bit == 0).collect();
+            Programs::of(self, &generation.directory, &generation.host.consts).load(generation.slot, &missing)?;
+        }
+        let subjects = needs.keeps(KEEPS_SUBJECTS);
+        let kept = loaded.iter().any(|loaded| loaded.host.needs().keeps(KEEPS_SUBJECTS))
+            || self.entry_needs()?.keeps(KEEPS_SUBJECTS);
+        self.attach_places(self.judged(loaded).into_iter())?;
+        match loaded.iter().find(|loaded| loaded.slot == self.cell().current) {
+            Some(current) if subjects => self.scan_subjects(&current.host, !kept),
+            _ => Ok(()),
+        }
     }
 
-    /// Takes an entry out of force. The hooks it needed go with the next [`Kernel::host_after_flip`].
-    pub fn remove_path_rule(&self, number: u32) -> Result<()> {
-        let _ = number;
-        Err(self.unavailable())
+    /// The places at which one of the generations has a program.
+    fn judged(&self, loaded: &[&Loaded]) -> Vec<Place> {
+        let bits = loaded.iter().fold(0, |bits, loaded| bits | self.host.maps.state.hooks(loaded.slot));
+        Place::security().chain(Place::cgroup()).filter(|place| bits & 1 << place.bit != 0).collect()
     }
 
-    /// The entries in force, with their hits, by number.
-    pub fn path_entries(&self) -> Result<Vec<(u32, PathEntry)>> {
-        Ok(Vec::new())
+    fn needs(&self, loaded: &[&Loaded]) -> Result<Needs> {
+        Ok(loaded.iter().fold(self.entry_needs()?, |all, loaded| all.and(loaded.host.needs())))
     }
 
-    /// The id of an executable's host path, by which [`PathEntry::exe`] names it; given out if it is new.
-    pub fn exe_id(&self, path: &Path) -> Result<u32> {
-        let _ = path;
-        Err(self.unavailable())
+    fn keep_up(&self, loaded: &[&Loaded]) -> Result<()> {
+        if self.needs(loaded)?.keeps(KEEPS_MOUNTS) {
+            self.refresh_mounts()?;
+        }
+        Ok(())
     }
 
-    /// What a generation does with an access, decided by its own programs without effect. Works on every kernel.
-    pub fn explain_access(&self, loaded: &Loaded, question: &AccessQuestion) -> Result<Answer> {
-        let (_, _) = (loaded, question);
-        Err(self.unavailable())
+    /// Enters the running processes where a generation asks for executables, and what these mean to it.
+    fn know_subjects(&self, loaded: &Loaded, fresh: bool) -> Result<()> {
+        if self.host.support.lsm.is_some() {
+            return Ok(());
+        }
+        if loaded.host.needs().and(self.entry_needs()?).keeps(KEEPS_SUBJECTS) {
+            self.scan_subjects(&loaded.host, fresh)?;
+        }
+        self.refresh_executables(loaded)
     }
-
-    fn unavailable(&self) -> KernelError {
-        let obstacle = self.host_support.lsm.clone();
-        KernelError::Host(obstacle.unwrap_or(Obstacle::NotBuilt))
-    }
-}
-
-/// The cgroup that programs are attached to: a directory of a cgroup2 file system.
-pub(super) fn open_cgroup(directory: &Path) -> Result<OwnedFd> {
-    let file = std::fs::File::open(directory);
-    Ok(file.context(|| format!("cannot open the cgroup {}", directory.display()))?.into())
 }

@@ -1,7 +1,5 @@
 //! Why the host half is not to be had, and what to do about it.
 
-use std::io;
-
 /// What stands in the way of a part of the host half on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
@@ -58,11 +56,6 @@ impl Obstacle {
                 "mount a cgroup2 file system, or name its directory with `ringfenced --cgroup`".to_owned()
             }
         }
-    }
-
-    /// What the kernel's refusal of a probe means.
-    pub(super) fn refused(error: &io::Error) -> Self {
-        Self::Refused { error: error.to_string() }
     }
 }
 
