@@ -60,3 +60,5 @@ pub use status::{FailDirection, Half, Halves, Hook, Mode, ModeAnswer, ModeReques
 pub const DEFAULT_SOCKET: &str = "/run/ringfence/ringfenced.sock";
 /// Where it pins what enforces unless told otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/ringfence";
+/// Where it keeps what survives a reboot unless told otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/ringfence";

@@ -11,6 +11,7 @@ mod host_report;
 mod interfaces;
 mod packet;
 mod policy_source;
+mod recovery;
 mod remote;
 mod report;
 mod table;

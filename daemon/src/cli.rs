@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH", default_value = ringfence_api::DEFAULT_SOCKET)]
     pub socket: PathBuf,
     /// Directory for generations, dynamic entries and set elements
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/ringfence")]
+    #[arg(long, value_name = "DIR", default_value = ringfence_api::DEFAULT_STATE)]
     pub state_dir: PathBuf,
     /// Directory on a BPF filesystem for pins
     #[arg(long, value_name = "DIR", default_value = ringfence_api::DEFAULT_BPFFS)]
@@ -30,6 +30,10 @@ pub struct Arguments {
     /// hooks to give; otherwise the root of the hierarchy
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
+    /// Remove everything Ringfence owns from the kernel, note that it is off, and end: what `ringctl off` calls where no
+    /// daemon runs
+    #[arg(long, conflicts_with_all = ["policy", "require"])]
+    pub off: bool,
     /// Halves whose hooks must all be there: fail instead of running degraded
     #[arg(long, value_name = "HALF", value_delimiter = ',')]
     pub require: Vec<Half>,

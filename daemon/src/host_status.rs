@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_abi::host::op;
 use ringfence_api::{Half, Hook, Mode, State};
 
 use crate::apply::host::{AT_CGROUP, is_unused, not_enforced};
@@ -79,7 +78,7 @@ fn hook(state: &HookState, support: &Support, mode: Mode) -> Hook {
         because,
         remedy,
     };
-    if state.name.starts_with("cgroup/") {
+    if state.name.starts_with("cg_") {
         let because = Some("at a cgroup: TCP and UDP over IP only, refused with EPERM".to_owned());
         let remedy = support.lsm.as_ref().map(crate::kernel::Obstacle::remedy);
         return match (state.attached, &support.cgroup) {
@@ -127,7 +126,7 @@ fn figures(control: &Control, entries: usize) -> BTreeMap<String, u64> {
 
 #[cfg(test)]
 mod tests {
-    use ringfence_abi::host::HOOKS;
+    use ringfence_abi::host::{HOOKS, op};
 
     use super::*;
     use crate::kernel::Obstacle;
@@ -173,7 +172,7 @@ mod tests {
         let open = hook(&state("file_open", true, false, true), &without_lsm(true), Mode::Enforce);
         assert_eq!(open.state, State::Unavailable);
         assert!(open.remedy.unwrap().contains("CONFIG_BPF_LSM"));
-        let connect = hook(&state("cgroup/connect4", true, true, true), &without_lsm(true), Mode::Enforce);
+        let connect = hook(&state("cg_connect4", true, true, true), &without_lsm(true), Mode::Enforce);
         assert_eq!((connect.state, connect.how.as_deref()), (State::Degraded, Some("cgroup")));
         let both = 1 << op::READ | AT_CGROUP;
         let of = |cgroup, ops| judged(&[], &without_lsm(cgroup), ops, Mode::Enforce).0;

@@ -6,7 +6,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::error::{Error, Result};
 
 /// What is kept, and what for.
-const KEPT: [Capability; 5] = [
+const KEPT: [Capability; 6] = [
     // Maps, programs and pins.
     Capability::CAP_BPF,
     // Pointer arithmetic in programs; test runs.
@@ -15,8 +15,12 @@ const KEPT: [Capability; 5] = [
     Capability::CAP_NET_ADMIN,
     // The socket's group, files of the state directory that root owns.
     Capability::CAP_CHOWN,
-    // Reading an ancestor's descriptors: the caller's own session (see `dynamic::session`).
+    // Reading an ancestor's descriptors: the caller's own session (see `dynamic::session`); executables, namespaces and
+    // mounts of processes that run as others.
     Capability::CAP_SYS_PTRACE,
+    // The address of the kernel's rename_lock, at the start and at `ringctl on`. Who may load programs that read kernel
+    // memory learns nothing more by it.
+    Capability::CAP_SYSLOG,
 ];
 
 /// Files the daemon makes are root's alone unless it says otherwise.

@@ -33,6 +33,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     privileges::restrict_new_files();
     mount(&arguments.bpffs);
     let kernel = Kernel::open(&arguments.bpffs, arguments.cgroup.as_deref())?;
+    if arguments.off {
+        return Daemon::open(arguments, kernel)?.stay_off();
+    }
     let path = arguments.socket.clone();
     let daemon = Arc::new(Daemon::open(arguments, kernel)?);
     let listener = socket::listen(&path)?;
@@ -78,6 +81,10 @@ async fn serve(daemon: Arc<Daemon>, listener: UnixListener) -> Result<()> {
     let server = tokio::spawn(async move { axum::serve(listener, service).await });
     tokio::spawn(tick::expiries(Arc::clone(&daemon)));
     tokio::spawn(tick::interfaces(Arc::clone(&daemon), events));
+    let followed = tick::follow_mounts(Arc::clone(&daemon));
+    let problem =
+        followed.err().map(|error| format!("mounts are looked at now and then only: {}", with_sources(&error)));
+    crate::apply::switch::note(&mut daemon.control(), "mount-watch", problem);
     tokio::spawn(tick::rounds(Arc::clone(&daemon)));
     let text = status_text(&daemon);
     tracing::info!(status = text, "ready");
@@ -127,7 +134,7 @@ async fn reload(daemon: &Arc<Daemon>) {
 fn status_text(daemon: &Daemon) -> String {
     let control = daemon.control();
     if daemon.is_off() {
-        return "off: nothing is enforced".to_owned();
+        return format!("off: nothing is enforced: {}", daemon.why_off());
     }
     match &control.running {
         None => "no policy: nothing is enforced".to_owned(),

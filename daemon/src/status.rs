@@ -11,7 +11,7 @@ use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::Result;
 use crate::interfaces::attachments::Attachment;
 use crate::interfaces::select::Ingress;
-use crate::kernel::{AttachReport, Direction};
+use crate::kernel::{self, AttachReport, Direction, Kernel};
 
 /// In the order of listings.
 const CHAINS: [&str; 3] = ["ingress", "egress", "host"];
@@ -32,12 +32,18 @@ impl Daemon {
         } else {
             Mode::Enforce
         };
-        let misses = if self.is_off() { 0 } else { self.kernel(|kernel| Ok(kernel.dispatch_misses()?))? };
+        let misses = |of: fn(&Kernel) -> kernel::Result<u64>| {
+            self.with_kernel(|kernel| Ok(kernel.map(of).transpose()?.unwrap_or_default()))
+        };
+        let lost = BTreeMap::from([
+            ("dispatch-miss".to_owned(), misses(Kernel::dispatch_misses)?),
+            ("host-dispatch-miss".to_owned(), misses(Kernel::host_misses)?),
+        ]);
         Ok(Status {
             generation: running.map(|running| running.number()),
             policy: running.map(|running| running.record.policy.clone()),
             halves: Halves { network: self.network_half(&control, mode), host: self.host_half(&control, mode)? },
-            lost: BTreeMap::from([("dispatch-miss".to_owned(), misses)]),
+            lost,
             mode,
             mode_until: audit.and_then(|audit| audit.until).map(|until| until.wall / 1000),
             pending: pending_answer(&control),

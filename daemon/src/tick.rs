@@ -2,18 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::apply::host::note_mounts;
 use crate::apply::switch::note;
 use crate::clock::boot_now;
 use crate::daemon::{Control, Daemon};
 use crate::dynamic::sets::KEPT;
 use crate::error::{Error, Result, blocking, with_sources};
 use crate::interfaces::watch::{self, Event};
+use crate::kernel::Kernel;
 
 /// Boot time goes on in suspend and the runtime's timers do not: look again at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -45,6 +51,30 @@ pub async fn interfaces(daemon: Arc<Daemon>, mut events: mpsc::Receiver<Event>) 
             tracing::error!(error = with_sources(&error), ?event, "the interfaces could not be followed");
         }
     }
+}
+
+/// Follows the mount table in a thread of its own, for as long as the process lives. Between a mount and its entry into
+/// the kernel's table, the programs step by themselves over what was mounted.
+pub fn follow_mounts(daemon: Arc<Daemon>) -> Result<()> {
+    let watch = Kernel::watch_mounts()?;
+    let follow = move || {
+        loop {
+            let mut polled = [PollFd::new(watch.as_fd(), PollFlags::POLLPRI | PollFlags::POLLERR)];
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "the mount table cannot be followed");
+                    return;
+                }
+            }
+            if let Err(error) = daemon.mounts_changed() {
+                tracing::error!(error = with_sources(&error), "the mount table could not be followed");
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name("mounts".to_owned()).spawn(follow);
+    spawned.map(drop).map_err(Error::system("cannot start a thread"))
 }
 
 /// Looks after what changes without telling.
@@ -111,6 +141,19 @@ impl Daemon {
         self.keep_own_sets()
     }
 
+    /// Tells the programs of the mounts there are now.
+    pub fn mounts_changed(&self) -> Result<()> {
+        // The kernel first: an apply may hold what is noted below for a while.
+        let report = self.with_kernel(|kernel| Ok(kernel.map(Kernel::refresh_mounts).transpose()?))?;
+        let Some(report) = report else { return Ok(()) };
+        if report.changed {
+            tracing::debug!(known = report.known, "mounts");
+        }
+        let mut control = self.control();
+        note_mounts(&mut control, report);
+        Ok(())
+    }
+
     /// Keeps `$local`, `$gateways` and `$resolvers`.
     pub fn keep_own_sets(&self) -> Result<()> {
         let (local, gateways) = {
@@ -137,6 +180,15 @@ impl Daemon {
             let problem = self.reconcile(&mut control);
             note(&mut control, "attach", problem);
         }
+        if let Some(pending) = &control.pending {
+            self.with_kernel(|kernel| match kernel {
+                Some(kernel) => Ok(kernel.refresh_executables(&pending.previous.loaded)?),
+                None => Ok(()),
+            })?;
+        }
+        // Entries that went may have been the last to need a hook; one that failed is tried again.
+        let problem = self.host_after_flip(&mut control);
+        note(&mut control, "host", problem);
         self.write_down(&control)
     }
 

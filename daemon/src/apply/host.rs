@@ -6,10 +6,11 @@ use ringfence_api::{Diagnostic, Severity};
 use ringfence_policy::compile::CompiledHost;
 
 use super::candidate::Candidate;
+use super::switch::note;
 use crate::cli::Half;
 use crate::daemon::{Control, Daemon};
 use crate::error::{Error, Result};
-use crate::kernel::{Loaded, Obstacle, Support};
+use crate::kernel::{Loaded, MountReport, Obstacle, Support};
 
 /// Operations that programs at a cgroup can refuse where there are no security hooks.
 pub const AT_CGROUP: u32 = 1 << op::CONNECT | 1 << op::BIND;
@@ -75,12 +76,26 @@ impl Daemon {
         });
         match result {
             Ok(report) => {
-                control.mounts = report.unwrap_or_default();
+                note_mounts(control, report.unwrap_or_default());
                 None
             }
             Err(error) => Some(format!("host half: {}", crate::error::with_sources(&error))),
         }
     }
+}
+
+/// Remembers what the programs know of the mounts. Those that did not fit are shown: paths below them are unknown, which
+/// every refusal matches.
+pub fn note_mounts(control: &mut Control, report: MountReport) {
+    const SHOWN: usize = 5;
+    let left = &report.left_out;
+    let more = if left.len() > SHOWN { format!(" and {} more", left.len() - SHOWN) } else { String::new() };
+    let shown = left.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let problem = (!left.is_empty()).then(|| format!("paths on these mounts cannot be told: {shown}{more}"));
+    if problem.is_some() != control.problems.contains_key("mounts") || report.changed {
+        note(control, "mounts", problem);
+    }
+    control.mounts = report;
 }
 
 /// What stands in the way of enforcing these operations, and which of them it is, in words.

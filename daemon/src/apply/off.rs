@@ -57,6 +57,13 @@ impl Daemon {
         Ok(OffAnswer { removed })
     }
 
+    /// `ringfenced --off`: the same without anybody to answer. What an earlier daemon left is removed, and the next one
+    /// starts off.
+    pub fn stay_off(&self) -> Result<()> {
+        self.control().standing.change(|standing| standing.off = true)?;
+        self.take_kernel().map_or(Ok(()), |kernel| Ok(kernel.off()?))
+    }
+
     /// Puts the last confirmed generation in force again.
     pub fn on(&self, caller: &Caller) -> Result<GenerationAnswer> {
         let _one_at_a_time = self.applying();

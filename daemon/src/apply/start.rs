@@ -11,7 +11,7 @@ use super::off::FORBIDDEN;
 use super::switch::{Plan, note};
 use crate::cli::DEFAULT_POLICY;
 use crate::daemon::{Daemon, EMPTY, Pending};
-use crate::error::{Error, Result, with_sources};
+use crate::error::{Result, with_sources};
 use crate::interfaces::watch;
 use crate::kernel::Loaded;
 use crate::server::caller::Caller;

@@ -90,7 +90,8 @@ impl Daemon {
         caller: &Caller,
     ) -> Result<CallEntry> {
         let what = resolved(calls)?;
-        // The generations that it is in force in may not change meanwhile.
+        // The generations that it is in force in may not change meanwhile, nor one be loaded that does not know of it.
+        let _one_at_a_time = self.applying();
         let control = self.control();
         let mut dynamic = self.dynamic();
         let entry = CallEntry {

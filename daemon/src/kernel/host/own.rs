@@ -1,6 +1,11 @@
 //! What is Ringfence's own in the kernel, for policies that say `protect_self`.
 
-use std::{collections::HashSet, fs, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use ringfence_abi::host::{KEEPS_SELF, OWN_LINK, OWN_MAP, OWN_PROGRAM, OwnObject};
 
@@ -38,11 +43,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// The daemon, and `ringctl` beside it.
+    /// The daemon, and `ringctl` beside it or where packages put it.
     fn set_keepers(&self) -> Result<()> {
         let daemon = fs::read_link("/proc/self/exe").context(|| "cannot tell the daemon's own path".to_owned())?;
         let mut keepers = [0; 4];
-        for (keeper, path) in keepers.iter_mut().zip([daemon.clone(), daemon.with_file_name("ringctl")]) {
+        let installed = ["/usr/bin/ringctl", "/usr/local/bin/ringctl"].map(PathBuf::from);
+        let paths = [daemon.clone(), daemon.with_file_name("ringctl")].into_iter().chain(installed);
+        for (keeper, path) in keepers.iter_mut().zip(paths) {
             if let Some(path) = exe_path(path.as_os_str().as_bytes()) {
                 *keeper = self.executable(&path)?;
             }

@@ -1,0 +1,100 @@
+//! The host half on the command line: entries about paths, questions about calls, and `off` where nobody answers.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: to fail is to say so")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use support::{Daemon, Run, ringctl};
+
+fn entry() -> Value {
+    json!({"id": 13, "verb": "deny", "what": {"path": "/srv/data/**", "op": ["read", "exec"], "exe": "/usr/bin/tar"},
+           "expires": null, "created": 1, "reason": null, "by": "root", "hits": 1234, "packets": 0, "bytes": 0})
+}
+
+#[test]
+fn a_path_is_denied_with_its_operations() {
+    let daemon = Daemon::new([(200, entry())]);
+    let words = ["deny", "/srv/data/**", "--op", "read,exec", "--exe", "/usr/bin/tar", "--uid", "root", "--for", "1h"];
+    let run = daemon.ringctl(words);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert_eq!(
+        daemon.asked().remove(0).2,
+        json!({"verb": "deny", "direction": "in", "for_seconds": 3600, "reason": null, "force": false,
+               "what": {"path": "/srv/data/**", "op": ["read", "exec"], "exe": "/usr/bin/tar", "uid": 0},
+               "all_ports": false})
+    );
+    let rule = "host: deny: {op: [read, exec], path: \"/srv/data/**\", exe: \"/usr/bin/tar\"}";
+    assert_eq!(run.out, format!("13  deny {rule}  until undone\n"));
+}
+
+#[test]
+fn what_does_not_go_together_is_bad_input() {
+    for (arguments, says) in [
+        (&["deny", "/etc/shadow"][..], "--op"),
+        (&["deny", "192.0.2.1", "--op", "read"], "go with a path"),
+        (&["deny", "192.0.2.1", "--uid", "0"], "go with a path"),
+        (&["deny", "/etc/shadow", "--op", "read", "--both"], "go with an address"),
+        (&["allow", "/etc/shadow", "--op", "read", "--all-ports"], "go with an address"),
+        (&["deny", "/etc/shadow", "--op", "read", "--uid", "no such user"], "no user"),
+        (&["deny", "./shadow", "--op", "read"], "begins with `/`"),
+    ] {
+        let run = ringctl(arguments);
+        assert_eq!(run.code, 2, "{arguments:?}: {}", run.err);
+        assert!(run.err.contains(says), "{arguments:?}: {}", run.err);
+    }
+}
+
+#[test]
+fn entries_about_paths_are_listed_and_undone() {
+    let daemon = Daemon::new([
+        (200, json!({"entries": [entry()], "elements": [], "elements_left_out": 0})),
+        (200, json!({"entries": [entry()], "elements": []})),
+    ]);
+    let run = daemon.ringctl(["list"]);
+    let line = run.out.lines().nth(1).unwrap();
+    assert!(line.starts_with("13  deny  /srv/data/** op=read,exec exe=/usr/bin/tar  -"), "{line}");
+    assert!(line.contains("1.2k"), "{line}");
+    let run = daemon.ringctl(["undo", "/srv/data/**"]);
+    assert_eq!(daemon.asked()[1].2, json!({"path": "/srv/data/**"}));
+    assert!(run.out.starts_with("undone: 13  deny host: deny:"), "{}", run.out);
+}
+
+fn off(directory: &Path) -> Run {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let (socket, pins, state) = (path("socket"), path("pins"), path("state"));
+    ringctl(["off", "--socket", &socket, "--bpffs", &pins, "--state-dir", &state, "--ringfenced", "/nonexistent"])
+}
+
+#[test]
+fn off_without_a_daemon_detaches_and_is_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    assert_eq!(off(directory.path()).code, 3, "there is neither a daemon nor anything of it");
+    for pin in ["pins/v1/links/7-xdp", "pins/v1/hooks/file_open", "pins/v1/maps/CELL"] {
+        fs::create_dir_all(at(pin).parent().unwrap()).unwrap();
+        fs::write(at(pin), "").unwrap();
+    }
+    fs::create_dir(at("state")).unwrap();
+    fs::write(at("state/standing.json"), r#"{"running": 7}"#).unwrap();
+    let run = off(directory.path());
+    // Before Linux 6.6 there may be TC filters that only ringfenced can find: the rest is left for them, and it says so.
+    let whole = run.code == 0;
+    assert!(whole || run.code == 3 && run.err.contains("tc qdisc del"), "{}", run.err);
+    assert_eq!(at("pins").exists(), !whole);
+    assert!(!at("pins/v1/hooks/file_open").exists() && !at("pins/v1/links/7-xdp").exists());
+    let standing: Value = serde_json::from_str(&fs::read_to_string(at("state/standing.json")).unwrap()).unwrap();
+    assert_eq!(standing, json!({"running": 7, "off": true}));
+    if whole {
+        assert!(
+            run.out.contains("removed link file_open") && run.out.contains("off: nothing is enforced"),
+            "{}",
+            run.out
+        );
+        assert_eq!(off(directory.path()).code, 0, "and again");
+    }
+}

@@ -1,0 +1,123 @@
+//! The host half in the daemon's process, as far as it shows on a kernel that may or may not have security hooks.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: to fail is to say so")]
+
+mod support;
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use ringfence_api::{Client, EntryRequest, EntryVerb, ErrorCode, GenerationRequest, RulesQuery, State, UndoRequest};
+
+use self::support::{Place, WEB, address, ask, code, policy, texts};
+
+const HOST: &str = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: read, path: /nowhere/secret, uid: {not: 0}}\n      name: secret\n";
+
+/// Whether this machine's kernel attaches programs to security hooks.
+fn kernel_has_hooks(client: &Client) -> bool {
+    let host = ask(client.status()).unwrap().halves.host;
+    !host.because.is_some_and(|because| because.contains("unavailable"))
+}
+
+#[test]
+fn a_host_half_that_this_kernel_cannot_enforce_is_said_and_not_in_the_way() {
+    let place = Place::new();
+    let daemon = place.start("");
+    let client = &daemon.client;
+    let hooks = kernel_has_hooks(client);
+    let both = format!("{}{}", policy(WEB), HOST.strip_prefix("ringfence: 1\n").unwrap());
+    let answer = ask(client.apply(&texts(&both))).unwrap();
+    assert_eq!(answer.generation, Some(1));
+    let warned =
+        answer.warnings.iter().any(|warning| warning.message.contains("will not enforce") && warning.help.is_some());
+    assert_eq!(warned, !hooks, "{:?}", answer.warnings);
+    let status = ask(client.status()).unwrap();
+    assert_eq!(status.halves.network.state, State::Enforced);
+    let expected = if hooks { State::Enforced } else { State::Unavailable };
+    assert_eq!(status.halves.host.state, expected, "{:?}", status.halves.host);
+    assert_eq!(status.halves.host.because.is_some(), !hooks);
+
+    let rules = ask(client.rules(RulesQuery::default())).unwrap();
+    let line = rules.iter().find(|line| line.name == "secret").unwrap();
+    assert_eq!((line.half.as_str(), line.chain.as_str(), line.verb.as_str()), ("host", "host", "deny"));
+    let names =
+        |half: &str| rules.iter().filter(|line| line.half == half).map(|line| line.name.as_str()).collect::<Vec<_>>();
+    assert!(names("host").contains(&"unknown/depth") && names("host").contains(&"default"), "{:?}", names("host"));
+
+    // History and rollback take both halves along.
+    let answer = ask(client.apply(&texts(&policy(WEB)))).unwrap();
+    let removed: Vec<&str> = answer.diff.rules.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(removed, ["default", "secret"]);
+    assert_eq!(ask(client.status()).unwrap().halves.host.state, State::Unused);
+    assert!(ask(client.rules(RulesQuery::default())).unwrap().iter().all(|line| line.half == "network"));
+    assert_eq!(ask(client.rollback(GenerationRequest::default())).unwrap().generation, 1);
+    assert_eq!(ask(client.status()).unwrap().halves.host.state, expected);
+    drop(daemon);
+    assert_eq!(place.once("--require host").status.code() == Some(3), !hooks);
+}
+
+fn calls(path: &str, op: &[&str]) -> EntryRequest {
+    let op = op.iter().map(|&word| word.to_owned()).collect();
+    EntryRequest {
+        verb: EntryVerb::Deny,
+        what: ringfence_api::What::Calls(ringfence_api::Calls { path: path.into(), op, exe: None, uid: Some(4711) }),
+        direction: ringfence_api::Direction::In,
+        for_seconds: None,
+        reason: Some("test".into()),
+        force: false,
+        all_ports: false,
+    }
+}
+
+#[test]
+fn entries_about_paths_are_kept_listed_and_undone_with_ids_of_their_own() {
+    let place = Place::new();
+    let daemon = place.start("");
+    let client = &daemon.client;
+    let refused = |request: &EntryRequest| code(ask(client.add_entry(request)));
+    assert_eq!(refused(&calls("/nowhere/x", &["reed"])), ErrorCode::BadInput);
+    assert_eq!(refused(&calls("nowhere", &["read"])), ErrorCode::BadInput);
+    assert_eq!(refused(&calls("/nowhere/x", &["read"])), ErrorCode::No, "there is no policy to be judged by");
+    ask(client.apply(&texts(&policy(WEB)))).unwrap();
+    if !kernel_has_hooks(client) {
+        assert_eq!(refused(&calls("/nowhere/x", &["read"])), ErrorCode::Kernel);
+    }
+    // While off, they are kept for later, on every kernel.
+    ask(client.off()).unwrap();
+    let target: ringfence_api::What = address("203.0.113.5").into();
+    let packets = ask(client.add_entry(&EntryRequest { what: target, ..calls("/x", &["read"]) })).unwrap();
+    let first = ask(client.add_entry(&calls("/nowhere/x/**", &["read", "write"]))).unwrap();
+    let timed = EntryRequest { for_seconds: Some(1), ..calls("/nowhere/y", &["exec"]) };
+    let second = ask(client.add_entry(&timed)).unwrap();
+    assert!(packets.id < first.id && first.id < second.id);
+    assert_eq!(first.rule(), "host: deny: {op: [read, write], path: \"/nowhere/x/**\", uid: 4711}");
+    sleep(Duration::from_millis(1500));
+    let ids = |client: &Client| ask(client.entries()).unwrap().entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+    assert_eq!(ids(client), [first.id, packets.id]);
+
+    drop(daemon);
+    let daemon = place.start("");
+    let client = &daemon.client;
+    assert_eq!(ids(client), [first.id, packets.id], "they survive the daemon");
+    let undone = ask(client.undo(UndoRequest::Path("/nowhere/x/**".into()))).unwrap();
+    assert_eq!(undone.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [first.id]);
+    assert_eq!(code(ask(client.undo(UndoRequest::Path("/nowhere/x/**".into())))), ErrorCode::No);
+    assert_eq!(ids(client), [packets.id]);
+}
+
+#[test]
+fn off_without_a_daemon_removes_the_pins_and_is_remembered() {
+    let place = Place::new();
+    place.write("p.yaml", &policy(WEB));
+    let daemon = "$RINGFENCED --socket $PLACE/socket --state-dir $PLACE/state";
+    let script = format!(
+        "{daemon} --policy $PLACE/p.yaml & first=$!; while ! curl -sf --unix-socket $PLACE/socket http://x/v1/status | grep -q '\"generation\":1'; do sleep 0.05; done; \
+         kill -9 $first; test -e /sys/fs/bpf/ringfence/v*/links/*; $RINGFENCED --off --state-dir $PLACE/state; ls -A /sys/fs/bpf"
+    );
+    let output = place.shell(&script).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("v1"), "{output:?}");
+    let standing = fs::read_to_string(place.path("state").join("standing.json")).unwrap();
+    assert!(standing.contains("\"off\":true"), "{standing}");
+}
