@@ -1,0 +1,217 @@
+//! Policies that change, a daemon that dies, and the way out.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Result, ensure};
+use ringfence_api::{State, Status};
+use ringfence_tests::{
+    daemon::binary,
+    host::{Attempt, Machine, attempt, put},
+};
+
+/// Where the daemon of these tests pins.
+const PINS: &str = "/sys/fs/bpf/ringfence";
+const DENIED: &str = "open: EACCES";
+
+/// A policy that denies reading these files below `/l`, each by a rule with the file's name.
+fn denies(files: &[&str]) -> String {
+    let rules = files.iter().map(|file| format!("    - {{deny: {{op: read, path: /l/{file}}}, name: {file}}}\n"));
+    format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{}", rules.collect::<String>())
+}
+
+fn machine(policy: &str) -> Result<Machine> {
+    for file in ["a", "b", "c", "d/file", "d/e/file"] {
+        put(format!("/l/{file}"), "x")?;
+    }
+    Machine::new(policy)
+}
+
+fn expect(file: &str, outcome: &str) -> Result<()> {
+    let found = attempt([format!("open /l/{file}")])?;
+    ensure!(found == outcome, "{file}: `{found}` instead of `{outcome}`");
+    Ok(())
+}
+
+#[test]
+fn everything_goes_on_while_the_daemon_is_dead() -> Result<()> {
+    let mut machine = machine(&denies(&["a"]))?;
+    expect("a", DENIED)?;
+    let before = machine.hits()?;
+    machine.daemon.kill()?;
+    for _ in 0..5 {
+        expect("a", DENIED)?;
+        expect("b", "ok")?;
+    }
+    // New processes, new directories and new names too.
+    fs::create_dir_all("/l/new")?;
+    ensure!(attempt(["fork", "open /l/a"])? == DENIED, "a child may");
+    machine.daemon.restart()?;
+    expect("a", DENIED)?;
+    let hits = machine.hits()?.since(&before, "a")?;
+    ensure!(hits == 7, "{hits} of 7 refusals were counted");
+    Ok(())
+}
+
+#[test]
+fn an_apply_leaves_no_gap_and_keeps_the_counters() -> Result<()> {
+    let machine = machine(&denies(&["a", "b"]))?;
+    expect("b", DENIED)?;
+    let before = machine.hits()?;
+    let mut knocking = Attempt::new(["repeat 20000 open /l/a"]).start_running()?;
+    for policy in [denies(&["a", "c"]), denies(&["c", "a", "d/**"]), denies(&["a"])] {
+        machine.daemon.apply(&policy)?;
+    }
+    let outcome = knocking.outcome()?;
+    ensure!(outcome == "ok: 0", "{outcome} of 20,000 got through");
+    let hits = machine.hits()?.since(&before, "a")?;
+    ensure!(hits == 20_000, "{hits} of 20,000 refusals were counted");
+    expect("b", "ok")?;
+    ensure!(machine.hits()?.of("b").is_err(), "a rule that is gone is still listed");
+    // What is bad changes nothing.
+    let bad = machine.daemon.write("bad.yaml", denies(&["a"]).replace("op: read", "op: raed"))?;
+    let reply = machine.daemon.ctl(["apply".as_ref(), bad.as_os_str()])?.exits(2)?;
+    ensure!(reply.stderr.contains("raed") && reply.stderr.contains("bad.yaml:5"), "{}", reply.stderr);
+    expect("a", DENIED)
+}
+
+#[test]
+fn modes_are_switched() -> Result<()> {
+    let machine = machine(&denies(&["a"]))?;
+    expect("a", DENIED)?;
+    machine.daemon.ctl(["mode", "audit"])?.done()?;
+    let before = machine.hits()?;
+    expect("a", "ok")?;
+    ensure!(machine.hits()?.since(&before, "a")? == 1, "not counted in audit mode");
+    let status: Status = machine.daemon.json(&["status"])?;
+    ensure!(status.halves.host.hooks.iter().any(|hook| hook.state == State::Audit), "{status:?}");
+    machine.daemon.ctl(["mode", "enforce"])?.done()?;
+    expect("a", DENIED)?;
+    machine.daemon.ctl(["mode", "audit", "--for", "2s"])?.done()?;
+    expect("a", "ok")?;
+    std::thread::sleep(Duration::from_secs(4));
+    expect("a", DENIED)
+}
+
+#[test]
+fn off_removes_everything_and_on_brings_it_back() -> Result<()> {
+    let machine = machine(&denies(&["a"]))?;
+    let status: Status = machine.daemon.json(&["status"])?;
+    let enforced = |status: &Status| status.halves.host.hooks.iter().filter(|hook| hook.state == State::Enforced).count();
+    ensure!(enforced(&status) > 0, "{status:?}");
+    machine.daemon.ctl(["off"])?.done()?;
+    expect("a", "ok")?;
+    let left = pins(Path::new(PINS))?;
+    ensure!(left.is_empty(), "still pinned: {left:?}");
+    machine.daemon.ctl(["on"])?.done()?;
+    expect("a", DENIED)
+}
+
+/// All files below a directory.
+fn pins(directory: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if directory.exists() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() { found.extend(pins(&path)?) } else { found.push(path.display().to_string()) }
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn off_needs_no_daemon() -> Result<()> {
+    let mut machine = machine(&denies(&["a"]))?;
+    machine.daemon.kill()?;
+    expect("a", DENIED)?;
+    let reply = Command::new(binary("ringctl")).args(["off", "--bpffs", PINS]).arg("--socket").arg(machine.daemon.path("socket")).output()?;
+    ensure!(reply.status.success(), "{reply:?}");
+    expect("a", "ok")
+}
+
+#[test]
+fn denied_paths_are_denied_at_once() -> Result<()> {
+    // The policy says nothing of the host: no hook is attached before.
+    let machine = machine("ringfence: 1\nhost: {default: allow}\n")?;
+    let deny = |arguments: &[&str]| machine.daemon.ctl(["deny"].iter().chain(arguments))?.done();
+    expect("a", "ok")?;
+    deny(&["/l/a", "--op", "read,write"])?;
+    expect("a", DENIED)?;
+    expect("b", "ok")?;
+    let write = attempt(["open /l/a w"])?;
+    ensure!(write == DENIED, "writing: {write}");
+    ensure!(attempt(["chmod /l/a"])? == DENIED.replace("open", "chmod"), "`write` includes `attr`");
+    machine.daemon.ctl(["undo", "/l/a"])?.done()?;
+    expect("a", "ok")?;
+    deny(&["/l/d/**", "--op", "read"])?;
+    expect("d/file", DENIED)?;
+    expect("d/e/file", DENIED)?;
+    expect("a", "ok")?;
+    deny(&["/l/b", "--op", "read", "--uid", "1000"])?;
+    expect("b", "ok")?;
+    let user = attempt(["drop 1000 1000", "open /l/b"])?;
+    ensure!(user == DENIED, "the user: {user}");
+    let _ = fs::remove_file("/bin/subject");
+    fs::hard_link("/bin/actor", "/bin/subject")?;
+    deny(&["/l/c", "--op", "read", "--exe", "/bin/subject"])?;
+    expect("c", "ok")?;
+    let program = Attempt::new(["open /l/c"]).by("/bin/subject").run()?;
+    ensure!(program == DENIED, "the program: {program}");
+    deny(&["/l/a", "--op", "read", "--for", "2s"])?;
+    expect("a", DENIED)?;
+    std::thread::sleep(Duration::from_secs(3));
+    expect("a", "ok")
+}
+
+#[test]
+fn the_guard_of_ringfence_itself() -> Result<()> {
+    let policy = denies(&["a"]).replace("  default: allow\n", "  default: allow\n  protect_self: true\n");
+    let mut machine = machine(&policy)?;
+    let pin = pins(Path::new(PINS))?.into_iter().next().unwrap_or_default();
+    let state = machine.daemon.path("state").display().to_string();
+    let process = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .find(|name| fs::read_link(format!("/proc/{name}/exe")).is_ok_and(|exe| exe.ends_with("ringfenced")));
+    let process = process.unwrap_or_default();
+    let before = machine.hits()?;
+    for step in [
+        format!("unlink {pin}"),
+        format!("rename {pin} {pin}-moved"),
+        "umount /sys/fs/bpf".into(),
+        "detach /sys/fs/bpf".into(),
+        format!("rename {state} {state}-moved"),
+        format!("open {state}/x wc"),
+        format!("trace {process}"),
+        format!("write-memory {process}"),
+    ] {
+        let outcome = attempt([&step])?;
+        ensure!(outcome.ends_with(": EACCES") || outcome.ends_with(": EPERM"), "{step}: {outcome}");
+    }
+    let hits = machine.hits()?.since(&before, "protected")?;
+    ensure!(hits >= 8, "only {hits} counted as such");
+    // Its death does not help.
+    machine.daemon.kill()?;
+    expect("a", DENIED)?;
+    machine.daemon.restart()?;
+    // `ringctl off` is the way out.
+    machine.daemon.ctl(["off"])?.done()?;
+    expect("a", "ok")
+}
+
+#[test]
+fn policies_that_lock_out_are_refused() -> Result<()> {
+    let machine = machine(&denies(&["a"]))?;
+    for rule in [
+        "{deny: {op: exec, path: /**}}",
+        "{deny: {op: [read, write], path: /**}}",
+        "{deny: {op: setuid, uid: 0}}",
+        "{deny: {op: all}}",
+    ] {
+        let text = format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n    - {rule}\n      name: too-much\n");
+        let file = machine.daemon.write("lock-out.yaml", text)?;
+        let reply = machine.daemon.ctl(["apply".as_ref(), file.as_os_str()])?;
+        ensure!(reply.code != 0 && reply.stderr.contains("too-much"), "{rule}: {reply:?}");
+        expect("a", DENIED)?;
+        expect("b", "ok")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! What a path is, whatever is done to names and mounts.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount, umount};
+use ringfence_tests::host::{Attempt, Machine, Shared, attempt, make_directory, put};
+
+static MACHINE: Shared = Shared::new(policy);
+
+const NONE: Option<&str> = None;
+
+/// `/bin/mover` may do everything: it changes names that others may not touch.
+const POLICY: &str = "ringfence: 1
+host:
+  default: allow
+  rules:
+    - {allow: {op: all, exe: /bin/mover, path: [/h/**, /c/**]}, name: mover}
+    - {deny: {op: write, path: /h/name}, name: name}
+    - {deny: {op: read, path: [/h/later, /h/tree/**]}, name: read}
+    - {deny: {op: read, path: \"**/key\"}, name: key}
+    - {deny: {op: read, path: /h/disk/secret}, name: disk}
+    - {deny: {op: read, path: /h/dead/secret}, name: dead}
+    - {deny: {op: read, path: /proc/version}, name: version}
+    - {deny: {op: read, path: /h/link/secret}, name: link}
+    - {deny: {op: read, path: /c/in/**}, name: in}
+    - {deny: {op: read, path: \"/c/*.d/*/x?[a-c]{1,22}\"}, name: glob}
+    - {deny: {op: read, path: /mnt/vfat/secret}, name: folded}
+";
+
+fn policy() -> Result<String> {
+    fs::hard_link("/bin/actor", "/bin/mover")?;
+    for file in ["h/tree/file", "h/real/secret", "h/other/file", "c/in/r/file", "c/out/r/file", "c/a.d/b/xya1"] {
+        put(format!("/{file}"), "x")?;
+    }
+    for name in ["x.ac22", "xabc22", "xyd1", "xya2"] {
+        put(format!("/c/a.d/b/{name}"), "x")?;
+    }
+    for directory in ["/h/empty", "/h/disk", "/h/dead", "/h/second", "/c/in"] {
+        make_directory(directory)?;
+    }
+    std::os::unix::fs::symlink("real", "/h/link")?;
+    fs::write("/mnt/vfat/secret", "x")?;
+    Ok(POLICY.to_owned())
+}
+
+/// Does the steps: refused at this step by this rule, or done where no rule is named.
+fn expect(machine: &Machine, steps: &[&str], rule: Option<&str>) -> Result<()> {
+    expect_by(machine, "/bin/actor", steps, rule)
+}
+
+fn expect_by(machine: &Machine, program: &str, steps: &[&str], rule: Option<&str>) -> Result<()> {
+    let before = machine.hits()?;
+    let outcome = Attempt::new(steps).by(program).run()?;
+    match rule {
+        None => ensure!(outcome == "ok", "`{outcome}` instead of `ok`: {steps:?}"),
+        Some(rule) => {
+            ensure!(outcome.ends_with(": EACCES"), "`{outcome}` instead of EACCES: {steps:?}");
+            let word = outcome.split(':').next().unwrap_or_default();
+            let last = steps.last().context("no steps")?;
+            ensure!(last.starts_with(word), "refused at `{word}`, not at the end: {steps:?}");
+            ensure!(machine.hits()?.since(&before, rule)? > 0, "refused by another rule than {rule}: {steps:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A file system in memory, mounted where everybody sees it, with files in it.
+struct Disk(&'static str);
+
+impl Disk {
+    fn new(place: &'static str) -> Result<Self> {
+        mount(Some("disk"), place, Some("tmpfs"), MsFlags::empty(), NONE).context("cannot mount")?;
+        for name in ["secret", "file"] {
+            put(format!("{place}/{name}"), "x")?;
+        }
+        Ok(Self(place))
+    }
+
+    fn device(&self) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        Ok(fs::metadata(self.0)?.dev())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = umount(self.0) {
+            eprintln!("cannot unmount {}: {error}", self.0);
+        }
+    }
+}
+
+#[test]
+fn creation_at_a_protected_name() -> Result<()> {
+    MACHINE.run(|machine| {
+        for step in [
+            "open /h/name wc",
+            "mkdir /h/name",
+            "mkfifo /h/name",
+            "symlink /h/other/file /h/name",
+            "link /h/other/file /h/name",
+            "rename /h/other /h/name",
+            "bind-socket stream unix:/h/name",
+        ] {
+            expect(machine, &[step], Some("name"))?;
+        }
+        Ok(())
+    })
+}
+
+/// The name is protected, not the file that had it when the policy came.
+#[test]
+fn names_that_come_later() -> Result<()> {
+    MACHINE.run(|machine| {
+        expect(machine, &["open /h/later wc"], None)?;
+        expect(machine, &["open /h/later"], Some("read"))?;
+        expect_by(machine, "/bin/mover", &["unlink /h/later"], None)?;
+        expect(machine, &["mkdir /h/later"], None)?;
+        expect(machine, &["list /h/later"], Some("read"))
+    })
+}
+
+#[test]
+fn symbolic_links_in_patterns() -> Result<()> {
+    MACHINE.run(|machine| {
+        expect(machine, &["open /h/link/secret"], Some("link"))?;
+        expect(machine, &["open /h/real/secret"], Some("link"))
+    })
+}
+
+#[test]
+fn wildcards() -> Result<()> {
+    MACHINE.run(|machine| {
+        for name in ["xya1", "x.ac22", "xabc22"] {
+            let matches = name == "xya1";
+            expect(machine, &[&format!("open /c/a.d/b/{name}")], matches.then_some("glob"))?;
+        }
+        expect(machine, &["open /c/a.d/b/xyd1"], None)?;
+        expect(machine, &["open /c/a.d/b/xya2"], None)
+    })
+}
+
+#[test]
+fn any_file_system() -> Result<()> {
+    MACHINE.run(|machine| {
+        // One that the host knows nothing of.
+        let mounted = ["unshare mount", "mount tmpfs /h/empty"];
+        expect(machine, &[&mounted[..], &["open /h/empty/key wc", "open /h/empty/key"]].concat(), Some("key"))?;
+        expect(machine, &[&mounted[..], &["mkdir /h/empty/d", "mkdir /h/empty/d/key", "list /h/empty/d/key"]].concat(), Some("key"))?;
+        expect(machine, &[&mounted[..], &["open /h/empty/file wc", "open /h/empty/file"]].concat(), None)
+    })
+}
+
+#[test]
+fn mounts_that_come_and_go() -> Result<()> {
+    MACHINE.run(|machine| {
+        for _ in 0..3 {
+            let first = Disk::new("/h/disk")?;
+            expect(machine, &["open /h/disk/secret"], Some("disk"))?;
+            expect(machine, &["open /h/disk/file"], None)?;
+            let device = first.device()?;
+            drop(first);
+            // The kernel uses the device number again, for something else.
+            let second = Disk::new("/h/second")?;
+            ensure!(second.device()? == device, "the device number was not used again");
+            expect(machine, &["open /h/second/secret"], None)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn mounts_moved_and_bound() -> Result<()> {
+    MACHINE.run(|machine| {
+        let _disk = Disk::new("/h/second")?;
+        expect(machine, &["open /h/second/secret"], None)?;
+        mount(Some("/h/second"), "/h/disk", NONE, MsFlags::MS_BIND, NONE)?;
+        // It has two names on the host now, of which one is protected; what counts is the first.
+        let through_both = [attempt(["open /h/disk/secret"])?, attempt(["open /h/second/secret"])?];
+        umount("/h/disk")?;
+        ensure!(through_both[0] == through_both[1], "one file, two answers: {through_both:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn mounts_while_the_daemon_is_dead() -> Result<()> {
+    MACHINE.run(|machine| {
+        machine.daemon.kill()?;
+        let disk = Disk::new("/h/dead");
+        let outcomes = [attempt(["open /h/dead/secret"]), attempt(["open /h/dead/file"])];
+        machine.daemon.restart()?;
+        let _disk = disk?;
+        let [secret, file] = outcomes;
+        let (secret, file) = (secret?, file?);
+        ensure!(secret == "open: EACCES", "the file on the new mount was {secret}");
+        ensure!(file == "ok", "the other file was {file}");
+        expect(machine, &["open /h/dead/secret"], Some("dead"))?;
+        expect(machine, &["open /h/dead/file"], None)
+    })
+}
+
+#[test]
+fn second_proc() -> Result<()> {
+    MACHINE.run(|machine| {
+        expect(machine, &["open /proc/version"], Some("version"))?;
+        let mounted = ["unshare mount", "mount proc /h/empty"];
+        expect(machine, &[&mounted[..], &["open /h/empty/version"]].concat(), Some("version"))?;
+        expect(machine, &[&mounted[..], &["open /h/empty/uptime"]].concat(), None)
+    })
+}
+
+/// vfat compares names in its own way and gives them as they were typed.
+#[test]
+fn folded_names() -> Result<()> {
+    MACHINE.run(|machine| {
+        for name in ["secret", "SECRET", "Secret", "sECRET"] {
+            expect(machine, &[&format!("open /mnt/vfat/{name}")], Some("folded"))?;
+        }
+        Ok(())
+    })
+}
+
+/// A directory is remembered where it was; moved, it must not be.
+#[test]
+fn cached_directories_that_move() -> Result<()> {
+    MACHINE.run(|machine| {
+        for round in 0..5 {
+            let (outside, inside) = (format!("/c/out/{round}"), format!("/c/in/{round}"));
+            put(format!("{outside}/d/e/file"), "x")?;
+            let (open_out, open_in) = (format!("open {outside}/d/e/file"), format!("open {inside}/d/e/file"));
+            expect(machine, &[&open_out, &open_out], None)?;
+            expect(machine, &[&format!("rename {outside} {inside}"), &open_in], Some("in"))?;
+            expect(machine, &[&open_in], Some("in"))?;
+            expect_by(machine, "/bin/mover", &[&format!("rename {inside} {outside}")], None)?;
+            expect(machine, &[&open_out], None)?;
+            // And from a directory that was entered before it moved.
+            let steps = [&format!("chdir {outside}/d"), &format!("rename {outside} {inside}"), "open e/file"];
+            expect(machine, &steps, Some("in"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Two directories change places all the time. Whatever is at the protected name when it is opened is refused.
+#[test]
+fn rename_against_open() -> Result<()> {
+    MACHINE.run(|machine| {
+        let exchange = ["repeat 6000 exchange /c/in/r /c/out/r"];
+        let mut changing = Attempt::new(exchange).by("/bin/mover").start_running()?;
+        let before = machine.hits()?;
+        let inside = attempt(["repeat 1500 open /c/in/r/file"])?;
+        let outside = attempt(["repeat 1500 open /c/out/r/file"])?;
+        let (hits, changed) = (machine.hits()?.since(&before, "in")?, changing.outcome()?);
+        ensure!(changed == "ok: 6000", "the names did not change: {changed}");
+        ensure!(inside == "ok: 0" && hits >= 1500, "{inside} of 1500 got through, {hits} counted");
+        // Outside, too, an open may be refused while the names change under it, but not mostly.
+        let through: u32 = outside.trim_start_matches("ok: ").parse()?;
+        ensure!(through > 1000, "only {through} of 1500 were let through");
+        Ok(())
+    })
+}
+
+#[test]
+fn directories_above() -> Result<()> {
+    MACHINE.run(|machine| {
+        expect(machine, &["rename /h/tree /h/empty/tree"], Some("read"))?;
+        expect(machine, &["rename /h /h2"], Some("read"))?;
+        expect(machine, &["unshare mount", "mount tmpfs /h"], Some("read"))?;
+        expect(machine, &["unshare mount", "bind /h/empty /h/tree"], Some("read"))?;
+        expect(machine, &["rename /h/other /h/elsewhere", "rename /h/elsewhere /h/other"], None)
+    })
+}
