@@ -96,7 +96,8 @@ fn modes_are_switched() -> Result<()> {
 fn off_removes_everything_and_on_brings_it_back() -> Result<()> {
     let machine = machine(&denies(&["a"]))?;
     let status: Status = machine.daemon.json(&["status"])?;
-    let enforced = |status: &Status| status.halves.host.hooks.iter().filter(|hook| hook.state == State::Enforced).count();
+    let enforced =
+        |status: &Status| status.halves.host.hooks.iter().filter(|hook| hook.state == State::Enforced).count();
     ensure!(enforced(&status) > 0, "{status:?}");
     machine.daemon.ctl(["off"])?.done()?;
     expect("a", "ok")?;
@@ -123,7 +124,11 @@ fn off_needs_no_daemon() -> Result<()> {
     let mut machine = machine(&denies(&["a"]))?;
     machine.daemon.kill()?;
     expect("a", DENIED)?;
-    let reply = Command::new(binary("ringctl")).args(["off", "--bpffs", PINS]).arg("--socket").arg(machine.daemon.path("socket")).output()?;
+    let reply = Command::new(binary("ringctl"))
+        .args(["off", "--bpffs", PINS])
+        .arg("--socket")
+        .arg(machine.daemon.path("socket"))
+        .output()?;
     ensure!(reply.status.success(), "{reply:?}");
     expect("a", "ok")
 }

@@ -147,7 +147,11 @@ fn any_file_system() -> Result<()> {
         // One that the host knows nothing of.
         let mounted = ["unshare mount", "mount tmpfs /h/empty"];
         expect(machine, &[&mounted[..], &["open /h/empty/key wc", "open /h/empty/key"]].concat(), Some("key"))?;
-        expect(machine, &[&mounted[..], &["mkdir /h/empty/d", "mkdir /h/empty/d/key", "list /h/empty/d/key"]].concat(), Some("key"))?;
+        expect(
+            machine,
+            &[&mounted[..], &["mkdir /h/empty/d", "mkdir /h/empty/d/key", "list /h/empty/d/key"]].concat(),
+            Some("key"),
+        )?;
         expect(machine, &[&mounted[..], &["open /h/empty/file wc", "open /h/empty/file"]].concat(), None)
     })
 }

@@ -54,7 +54,8 @@ fn policy() -> Result<String> {
     for steps in early {
         EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(Attempt::new(steps).by("/bin/early").start()?);
     }
-    let rules = RULES.map(|(name, subject)| format!("    - {{deny: {{op: read, path: /s/{name}, {subject}}}, name: {name}}}\n"));
+    let rules = RULES
+        .map(|(name, subject)| format!("    - {{deny: {{op: read, path: /s/{name}, {subject}}}, name: {name}}}\n"));
     Ok(format!(
         "ringfence: 1
 host:

@@ -17,7 +17,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", about = "Build, test and show Ringfence", max_term_width = 100)]
 enum Command {
     /// Measure speed, as ratios within one run
-    Bench,
+    Bench(bench::Args),
     /// Rebuild the committed BPF objects from their sources
     Bpf(bpf::Args),
     /// Show Ringfence at work on real packets, in two network namespaces
@@ -44,7 +44,7 @@ fn run() -> anyhow::Result<()> {
         return bpf::rustc();
     }
     match Command::parse() {
-        Command::Bench => bench::run(),
+        Command::Bench(args) => bench::run(&args),
         Command::Bpf(args) => bpf::run(&args),
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),

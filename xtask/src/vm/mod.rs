@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 10] = [
+const TESTS: [&str; 13] = [
     "netns",
     "fields",
     "traffic",
@@ -31,11 +31,12 @@ const TESTS: [&str; 10] = [
     "vlan_devices",
     "host_operations",
     "host_bypass",
+    "host_paths",
+    "host_subjects",
+    "host_life",
 ];
-/// Those that run as a part of the whole test run: what differs between kernels and devices. Emulation makes the others
-/// take as long again.
-const DEFAULT: [&str; 7] =
-    ["traffic", "interfaces", "l3_devices", "tcx", "vlan_devices", "host_operations", "host_bypass"];
+/// Those that do not run as a part of the whole test run: they show the same on every kernel, and emulation makes them slow.
+const ELSEWHERE: [&str; 3] = ["netns", "fields", "dynamic"];
 /// Tests of what a suite's kernel does not have: tcx is new in 6.6.
 const LACKING: [(&str, &str); 1] = [("bookworm", "tcx")];
 /// Kernel modules they need.
@@ -76,11 +77,32 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The same for all kernels, as a part of the whole test run.
 pub fn run_all(checks: &mut Checks) -> Result<()> {
-    run_checks(&Args { suite: Vec::new(), test: DEFAULT.map(str::to_owned).to_vec() }, checks)
+    let tests = TESTS.iter().filter(|test| !ELSEWHERE.contains(test)).map(|&test| test.to_owned());
+    run_checks(&Args { suite: Vec::new(), test: tests.collect() }, checks)
+}
+
+/// Measures the host half on the oldest kernel: with a clock that counts instructions, one processor and nothing else.
+pub fn bench() -> Result<()> {
+    packages()?;
+    let mut bins = shell::static_cargo(&["build", "--workspace", "--bins"]);
+    let found = executables(bins.args(FORMAT))?;
+    let mut programs = machine_programs(&found)?;
+    programs.push(program(&found, "host-bench", test_place("host_bench"))?);
+    let kernel = Kernel::fetch(SUITES[0])?;
+    let image = image(&kernel, programs.iter())?;
+    let mut passed = false;
+    let counting = ["-icount", "shift=0,sleep=off", "-smp", "1"];
+    shell::run_lines(&mut qemu(&kernel, &image, &counting), |line| passed |= line == PASSED)?;
+    ensure!(passed, "the machine ended without `{PASSED}`");
+    Ok(())
+}
+
+fn packages() -> Result<()> {
+    setup::apt(&["cpio", "dosfstools", "e2fsprogs", "kmod", "qemu-system-x86", "xz-utils"])
 }
 
 fn run_checks(args: &Args, checks: &mut Checks) -> Result<()> {
-    setup::apt(&["cpio", "dosfstools", "e2fsprogs", "kmod", "qemu-system-x86", "xz-utils"])?;
+    packages()?;
     let tests = chosen(&TESTS, &args.test);
     let programs = build(&tests, checks)?;
     let mut machines = Vec::new();
@@ -125,32 +147,37 @@ fn test_place(test: &str) -> String {
     format!("tests/{test}")
 }
 
-/// Builds static programs: the daemon, `ringctl`, the machine's init and the tests.
+/// What cargo must say for [`executables`].
+const FORMAT: [&str; 3] = ["--locked", "--message-format", "json-render-diagnostics"];
+
+/// Builds static programs: those of every machine, and the tests.
 fn build(tests: &[&str], checks: &Checks) -> Result<Vec<Program>> {
-    let format = ["--locked", "--message-format", "json-render-diagnostics"];
     let mut bins = checks.cargo(&["build", "--workspace", "--bins"]);
-    let mut found = executables(bins.args(format))?;
+    let mut found = executables(bins.args(FORMAT))?;
     let mut harnesses = checks.cargo(&["test", "--workspace", "--no-run"]);
-    harnesses.args(format);
+    harnesses.args(FORMAT);
     for test in tests {
         harnesses.args(["--test", test]);
     }
     found.extend(executables(&mut harnesses)?);
-    let program = |name: &str, place: String| -> Result<Program> {
-        let file = found.iter().find(|(found, _)| found == name);
-        let file = file.with_context(|| format!("cargo did not build {name}"))?.1.clone();
-        Ok(Program { file, place })
-    };
-    let mut programs = vec![
-        program("vm-init", "init".into())?,
-        program("ringfenced", "bin/ringfenced".into())?,
-        program("ringctl", "bin/ringctl".into())?,
-        program("actor", "bin/actor".into())?,
-    ];
+    let mut programs = machine_programs(&found)?;
     for test in tests {
-        programs.push(program(test, test_place(test))?);
+        programs.push(program(&found, test, test_place(test))?);
     }
     Ok(programs)
+}
+
+/// The machine's init, and what the tests start.
+fn machine_programs(found: &[(String, PathBuf)]) -> Result<Vec<Program>> {
+    let places =
+        [("vm-init", "init"), ("ringfenced", "bin/ringfenced"), ("ringctl", "bin/ringctl"), ("actor", "bin/actor")];
+    places.into_iter().map(|(name, place)| program(found, name, place.into())).collect()
+}
+
+fn program(found: &[(String, PathBuf)], name: &str, place: String) -> Result<Program> {
+    let file = found.iter().find(|(found, _)| found == name);
+    let file = file.with_context(|| format!("cargo did not build {name}"))?.1.clone();
+    Ok(Program { file, place })
 }
 
 /// Runs cargo and returns the name and path of each executable it names.
@@ -189,17 +216,22 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Boots the machine and waits until it is off. Emulated (`tcg`): a machine that is itself virtual often cannot do more.
-fn boot(kernel: &Kernel, image: &Path, checks: &Mutex<&mut Checks>) -> Result<()> {
+/// The machine: emulated (`tcg`), for one that is itself virtual often cannot do more.
+fn qemu(kernel: &Kernel, image: &Path, further: &[&str]) -> Command {
     let mut qemu = Command::new("timeout");
     qemu.args(["--foreground", "--kill-after=10", SECONDS, "qemu-system-x86_64"]);
-    qemu.args(["-accel", "tcg", "-smp", "2", "-m", "2G", "-nodefaults", "-no-reboot"]);
+    qemu.args(["-accel", "tcg", "-m", "2G", "-nodefaults", "-no-reboot"]).args(further);
     qemu.args(["-display", "none", "-serial", "stdio", "-monitor", "none"]);
     qemu.arg("-kernel").arg(&kernel.file).arg("-initrd").arg(image);
     qemu.args(["-append", "console=ttyS0 quiet panic=-1"]).stdin(std::process::Stdio::null());
+    qemu
+}
+
+/// Boots the machine and waits until it is off.
+fn boot(kernel: &Kernel, image: &Path, checks: &Mutex<&mut Checks>) -> Result<()> {
     let mut passed = false;
     let mut output = Vec::new();
-    let result = shell::run_quietly(&mut qemu, |line| {
+    let result = shell::run_quietly(&mut qemu(kernel, image, &["-smp", "2"]), |line| {
         passed |= line == PASSED;
         output.push(line.to_owned());
     });

@@ -1,0 +1,102 @@
+//! What the host half costs, in instructions of the guest: run by `cargo xtask bench host` on a machine whose clock counts
+//! them (one instruction, one nanosecond).
+
+use std::{
+    fs::File,
+    hint::black_box,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Result, ensure};
+use ringfence_tests::host::{Machine, put};
+
+/// Six components.
+const FILE: &str = "/b/one/two/three/four/file";
+const OPENS: u32 = 2_000;
+const PROGRAMS: u32 = 40;
+/// Of so many rounds the median is taken: timer interrupts fall into some.
+const ROUNDS: usize = 7;
+
+/// Instructions of one `open` and `close`, and of starting a dynamically linked program and waiting for its end.
+#[derive(Clone, Copy)]
+struct Cost {
+    open: f64,
+    program: f64,
+}
+
+fn main() -> Result<()> {
+    put(FILE, "x")?;
+    let bare = measure()?;
+    println!("{:14} {:>12} {:>8} {:>14} {:>8}", "instructions", "open+close", "", "fork+exec", "");
+    print("bare", bare, bare);
+    for rules in [10, 1_000, 10_000] {
+        let machine = Machine::new(&policy(rules))?;
+        let before = machine.hits()?.of("default")?;
+        let cost = measure()?;
+        // A machine that judged nothing would be as fast as the bare one.
+        let judged = machine.hits()?.of("default")? - before;
+        ensure!(judged >= u64::from(OPENS) * ROUNDS as u64, "only {judged} calls were judged");
+        print(&format!("{rules} rules"), cost, bare);
+    }
+    Ok(())
+}
+
+fn print(name: &str, cost: Cost, bare: Cost) {
+    let ratio = |now: f64, bare: f64| format!("{:+.1} %", (now / bare - 1.0) * 100.0);
+    let (open, program) = (ratio(cost.open, bare.open), ratio(cost.program, bare.program));
+    println!("{name:14} {:12.0} {open:>8} {:14.0} {program:>8}", cost.open, cost.program);
+}
+
+fn measure() -> Result<Cost> {
+    // Warm.
+    open(200)?;
+    start(2)?;
+    let open = median(|| open(OPENS))? / f64::from(OPENS);
+    let program = median(|| start(PROGRAMS))? / f64::from(PROGRAMS);
+    Ok(Cost { open, program })
+}
+
+/// Nanoseconds, that is instructions, that an action takes.
+fn median(mut action: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        action()?;
+        rounds.push(begin.elapsed().as_secs_f64() * 1e9);
+    }
+    rounds.sort_by(f64::total_cmp);
+    Ok(rounds[ROUNDS / 2])
+}
+
+fn open(times: u32) -> Result<()> {
+    for _ in 0..times {
+        drop(black_box(File::open(FILE)?));
+    }
+    Ok(())
+}
+
+fn start(times: u32) -> Result<()> {
+    for _ in 0..times {
+        let status = Command::new("/usr/bin/dash").args(["-c", ":"]).stdin(Stdio::null()).status()?;
+        ensure!(status.success(), "dash ended with {status}");
+    }
+    Ok(())
+}
+
+/// Rules of the ordinary kinds, none of which decides about what is measured.
+fn policy(rules: usize) -> String {
+    let rules: String = (0..rules)
+        .map(|number| {
+            let rule = match number % 5 {
+                0 => format!("op: [read, write], path: /srv/tenant-{number}/private/**"),
+                1 => format!("op: read, path: /etc/app-{number}/key.pem, uid: {{not: 0}}"),
+                2 => format!("op: write, path: /b/one/two/*/x{number}"),
+                3 => format!("op: [read, write], path: /home/user-{number}/.ssh/**, exe: {{not: /usr/sbin/sshd}}"),
+                _ => format!("op: exec, path: /opt/app-{number}/bin/*"),
+            };
+            format!("    - deny: {{{rule}}}\n")
+        })
+        .collect();
+    format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{rules}")
+}
