@@ -204,7 +204,9 @@ mod tests {
             "    a",
             "error: test failed",
         ];
-        lines.into_iter().for_each(|line| tally.add(line));
+        for line in lines {
+            tally.add(line);
+        }
         assert_eq!(tally.failures, ["---- a stdout ----", "it broke", "error: test failed"]);
     }
 }
