@@ -166,7 +166,9 @@ impl Tally {
         } else if line == "failures:" {
             self.open = None;
         }
-        let error = line.starts_with("error") || line.contains("process didn't exit successfully");
+        // Tests print errors of their own; these are cargo's.
+        const ERRORS: [&str; 3] = ["error: test failed", "error: could not compile", "error["];
+        let error = ERRORS.iter().any(|error| line.starts_with(error)) || line.contains("didn't exit successfully");
         match &mut self.open {
             Some(0) => {}
             Some(left) => {
