@@ -67,6 +67,8 @@ pub struct Tally {
     open: Option<usize>,
 }
 
+/// How cargo's errors begin; tests print errors of their own.
+const CARGO_ERRORS: [&str; 3] = ["error: test failed", "error: could not compile", "error["];
 /// The most lines kept of one failed test.
 const FAILURE_LINES: usize = 40;
 
@@ -166,7 +168,8 @@ impl Tally {
         } else if line == "failures:" {
             self.open = None;
         }
-        let error = line.starts_with("error") || line.contains("process didn't exit successfully");
+        let error =
+            CARGO_ERRORS.iter().any(|error| line.starts_with(error)) || line.contains("didn't exit successfully");
         match &mut self.open {
             Some(0) => {}
             Some(left) => {
@@ -204,7 +207,9 @@ mod tests {
             "    a",
             "error: test failed",
         ];
-        lines.into_iter().for_each(|line| tally.add(line));
+        for line in lines {
+            tally.add(line);
+        }
         assert_eq!(tally.failures, ["---- a stdout ----", "it broke", "error: test failed"]);
     }
 }
