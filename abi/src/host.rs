@@ -809,8 +809,8 @@ pub struct AccessQuestion {
     pub path: [u8; 512],
     /// Id of the caller's executable, which dynamic entries ask for; [`EXE_UNKNOWN`].
     pub exe_id: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Non-zero: the caller runs foreign code ([`Leaf::tainted`]).
+    pub tainted: u32,
 }
 bytes!(AccessQuestion: 624);
 

@@ -1,5 +1,7 @@
 //! The compiled tables, asked in user space with the very code the kernel programs run.
 
+mod host;
+
 use std::net::IpAddr;
 
 use ringfence_abi::{
@@ -16,6 +18,7 @@ use ringfence_engine::{
     slice::{SliceFrame, SliceTables},
 };
 
+pub use self::host::{access, question};
 use crate::{compile::CompiledChain, model::SetId};
 
 /// A packet and what a hook knows of it.

@@ -6,6 +6,8 @@ pub mod compile;
 pub mod diagnostic;
 pub mod document;
 pub mod evaluate;
+pub mod generate;
+pub mod glob;
 pub mod model;
 pub mod oracle;
 pub mod ranges;

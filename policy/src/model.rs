@@ -237,7 +237,7 @@ pub struct Match {
 }
 
 /// One condition on an address: `in` any of these (if given) and `not` in any of those.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddressMatch {
     /// `None`: any address, only the exclusions count.
     pub any_of: Option<AddressList>,
@@ -246,7 +246,7 @@ pub struct AddressMatch {
 }
 
 /// Static addresses and dynamic sets, any of which may hold the address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AddressList {
     /// Shared where rules name the same set, so that a set of a million prefixes is one distinction.
     pub fixed: Vec<Arc<AddressRanges>>,

@@ -35,6 +35,18 @@ impl Arena {
         offset
     }
 
+    /// Makes room for so many bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact(bytes);
+    }
+
+    /// Goes on behind the last element, which was a `u32`.
+    pub(super) fn more_halves(&mut self, halves: &[u32]) {
+        for half in halves {
+            self.bytes.extend_from_slice(&half.to_le_bytes());
+        }
+    }
+
     pub(super) fn nodes(&mut self, nodes: &[Node]) -> u32 {
         let words = nodes
             .iter()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ringfence_abi::{
     chain::{
-        ChainConsts, DST, DST_SETS, FIELDS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
+        BLOCK, ChainConsts, DST, DST_SETS, FIELDS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
         SETS_PER_FIELD, SRC, SRC_SETS, Trie,
     },
     counter::BUILTINS,
@@ -20,7 +20,7 @@ use super::{
     rows::{Blocks, Rows},
     trie,
 };
-use crate::model::{Chain, Mode, Policy, SetId};
+use crate::model::{Chain, Location, Mode, Policy, SetId, Verdict};
 
 /// Compiles one chain whose counters begin at `counter_base`.
 pub(super) fn compile(
@@ -33,7 +33,13 @@ pub(super) fn compile(
         return Err(CompileError::TooManyRules { chain: name, rules: chain.rules.len(), limit: MAX_RULES });
     }
     let positions = expand(chain, name)?;
-    let watched = continuing(chain, &positions);
+    let rules: Vec<Entry<'_>> = chain
+        .rules
+        .iter()
+        .map(|rule| Entry { name: &rule.name, at: rule.at, verdict: rule.verdict, audit: rule.audit })
+        .collect();
+    let of_rules: Vec<usize> = positions.iter().map(|position| position.rule).collect();
+    let watched = continuing(&rules, &of_rules);
     let builder = Builder { chain, positions: &positions, watched: &watched };
     let src_sets = sets(&positions, |position| &position.src, name)?;
     let dst_sets = sets(&positions, |position| &position.dst, name)?;
@@ -53,12 +59,10 @@ pub(super) fn compile(
         fields.push(field);
         interfaces = classes;
     }
-    let wide = positions.len() > 64;
-    if wide && fields.is_empty() {
+    if positions.len() > 64 && fields.is_empty() {
         fields.push(unread(&positions));
     }
-    check_continuations(chain, name, &watched, &fields)?;
-    fields.sort_by_key(|field| ORDER.iter().position(|number| *number == field.number));
+    check_continuations(&rules, name, &watched, &fields)?;
 
     let mut consts = ChainConsts {
         default_verdict: u32::from(chain.default.code()),
@@ -70,16 +74,37 @@ pub(super) fn compile(
         dst_set_count: dst_sets.len() as u32,
         src_sets: ids(&src_sets),
         dst_sets: ids(&dst_sets),
-        blocks: if wide { (positions.len() as u32).div_ceil(ringfence_abi::chain::BLOCK) } else { 0 },
         ..EMPTY
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
-    let arena = write(&mut consts, chain, &positions, fields);
-    if arena.len() > MAX_ARENA {
-        return Err(CompileError::TooLarge { chain: name, bytes: arena.len(), limit: MAX_ARENA });
-    }
-    consts.arena = arena.len() as u32;
+    let mut arena = Arena::new();
+    write(&mut arena, &mut consts, &rules, &of_rules, fields);
+    let arena = finish(arena, &mut consts, name)?;
     Ok(CompiledChain { consts, arena, interfaces, classes })
+}
+
+/// What the tables keep of a rule.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    pub(super) at: Location,
+    pub(super) verdict: Verdict,
+    pub(super) audit: bool,
+}
+
+impl Entry<'_> {
+    fn continues(&self) -> bool {
+        self.audit || self.verdict == Verdict::Count
+    }
+}
+
+/// The arena's bytes, if they are not too many.
+pub(super) fn finish(arena: Arena, consts: &mut ChainConsts, name: &'static str) -> Result<Vec<u8>, CompileError> {
+    let bytes = arena.finish();
+    if bytes.len() > MAX_ARENA {
+        return Err(CompileError::TooLarge { chain: name, bytes: bytes.len(), limit: MAX_ARENA });
+    }
+    consts.arena = bytes.len() as u32;
+    Ok(bytes)
 }
 
 pub(super) const EMPTY: ChainConsts = ChainConsts {
@@ -131,13 +156,13 @@ fn unread(positions: &[Position]) -> Field {
 }
 
 /// The positions whose rules let evaluation go on, as a bitmap; empty when there are too few to matter.
-fn continuing(chain: &Chain, positions: &[Position]) -> Vec<u64> {
-    if chain.rules.iter().filter(|rule| rule.continues()).count() <= MAX_CONTINUATIONS as usize {
+pub(super) fn continuing(rules: &[Entry<'_>], positions: &[usize]) -> Vec<u64> {
+    if rules.iter().filter(|rule| rule.continues()).count() <= MAX_CONTINUATIONS as usize {
         return Vec::new();
     }
     let mut bitmap = vec![0; positions.len().div_ceil(64)];
-    for (position, content) in positions.iter().enumerate() {
-        if chain.rules[content.rule].continues() {
+    for (position, rule) in positions.iter().enumerate() {
+        if rules[*rule].continues() {
             bitmap[position / 64] |= 1 << (position % 64);
         }
     }
@@ -146,8 +171,8 @@ fn continuing(chain: &Chain, positions: &[Position]) -> Vec<u64> {
 
 /// No packet may match more continuing rules than the programs follow. What a packet matches lies within the row of
 /// its class in every field, so the smallest of the fields' largest rows is a bound.
-fn check_continuations(
-    chain: &Chain,
+pub(super) fn check_continuations(
+    rules: &[Entry<'_>],
     name: &'static str,
     watched: &[u64],
     fields: &[Field],
@@ -164,23 +189,30 @@ fn check_continuations(
     if bound <= MAX_CONTINUATIONS {
         return Ok(());
     }
-    let Some(last) = chain.rules.iter().rfind(|rule| rule.continues()) else { return Ok(()) };
+    let Some(last) = rules.iter().rfind(|rule| rule.continues()) else { return Ok(()) };
     Err(CompileError::TooManyContinuations {
         chain: name,
         needed: bound as usize,
         limit: MAX_CONTINUATIONS as usize,
-        rule: last.name.clone(),
+        rule: last.name.to_owned(),
         at: last.at,
     })
 }
 
-/// Writes everything into one arena and its offsets into the constants.
-fn write(consts: &mut ChainConsts, chain: &Chain, positions: &[Position], fields: Vec<Field>) -> Vec<u8> {
-    let mut arena = Arena::new();
-    consts.positions = arena.words(positions.iter().map(|position| {
-        let rule = &chain.rules[position.rule];
+/// Writes rules and fields into the arena and their offsets into the constants. `positions` are rule numbers.
+pub(super) fn write(
+    arena: &mut Arena,
+    consts: &mut ChainConsts,
+    rules: &[Entry<'_>],
+    positions: &[usize],
+    mut fields: Vec<Field>,
+) {
+    fields.sort_by_key(|field| ORDER.iter().position(|number| *number == field.number));
+    consts.blocks = if positions.len() > 64 { (positions.len() as u32).div_ceil(BLOCK) } else { 0 };
+    consts.positions = arena.words(positions.iter().map(|&number| {
+        let rule = &rules[number];
         let flags = if rule.audit { FLAG_AUDIT } else { 0 };
-        let line = u64::from(BUILTINS) + position.rule as u64;
+        let line = u64::from(BUILTINS) + number as u64;
         line | u64::from(rule.verdict.code()) << 32 | u64::from(flags) << 40
     }));
     let all = bitmap_of_all(positions.len());
@@ -200,20 +232,19 @@ fn write(consts: &mut ChainConsts, chain: &Chain, positions: &[Position], fields
     for (field, wild) in fields.iter().zip(&wild) {
         consts.active |= 1 << field.number;
         consts.active_count += 1;
-        consts.rows[field.number] = field.rows.write(&mut arena, &mut blocks, wild);
+        consts.rows[field.number] = field.rows.write(arena, &mut blocks, wild);
     }
     for field in fields {
         match field.lookup {
             Lookup::Direct(table) => consts.direct[field.number] = arena.halves(table),
             Lookup::Tries(tries) => {
                 for (index, runs) in tries {
-                    consts.tries[index] = trie::write(&mut arena, &runs);
+                    consts.tries[index] = trie::write(arena, &runs);
                 }
             }
             Lookup::Given => {}
         }
     }
-    arena.finish()
 }
 
 fn bitmap_of_all(positions: usize) -> Vec<u64> {

@@ -51,19 +51,19 @@ pub(super) struct Builder<'a> {
 }
 
 /// Distinct conditions, numbered in the order they are first met, with the positions that require each.
-struct Conditions<K> {
+pub(super) struct Conditions<K> {
     numbers: HashMap<K, u32>,
-    positions: Vec<Vec<u32>>,
-    readers: Vec<u64>,
+    pub(super) positions: Vec<Vec<u32>>,
+    pub(super) readers: Vec<u64>,
 }
 
 impl<K: Hash + Eq> Conditions<K> {
-    fn new(positions: usize) -> Self {
+    pub(super) fn new(positions: usize) -> Self {
         Self { numbers: HashMap::new(), positions: Vec::new(), readers: vec![0; positions.div_ceil(64).max(1)] }
     }
 
     /// The number of a condition that a position requires, and whether it is new.
-    fn require(&mut self, condition: K, position: usize) -> (u32, bool) {
+    pub(super) fn require(&mut self, condition: K, position: usize) -> (u32, bool) {
         let next = self.positions.len() as u32;
         let number = *self.numbers.entry(condition).or_insert(next);
         if number == next {
@@ -74,7 +74,7 @@ impl<K: Hash + Eq> Conditions<K> {
         (number, number == next)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 }
@@ -219,6 +219,6 @@ impl Builder<'_> {
     }
 }
 
-fn left_aligned(runs: Vec<(u32, u32)>) -> Vec<(u128, u32)> {
+pub(super) fn left_aligned(runs: Vec<(u32, u32)>) -> Vec<(u128, u32)> {
     runs.into_iter().map(|(start, class)| (u128::from(start) << 96, class)).collect()
 }

@@ -52,6 +52,18 @@ pub(super) fn host(chain: &HostChain) -> Vec<Line> {
     lines.push(builtin("tables".into(), "deny"));
     lines.push(builtin("unknown".into(), "count"));
     debug_assert_eq!(lines.len(), BUILTINS as usize);
+    lines.extend(chain.rules.iter().map(|rule| {
+        let mut hash = Fnv::default();
+        (rule.verdict, rule.audit, &rule.matches).hash(&mut hash);
+        Line {
+            name: rule.name.clone(),
+            named: rule.named,
+            chain: "host",
+            verb: if rule.audit { "would-deny" } else { rule.word() },
+            at: Some(rule.at),
+            content: hash.finish(),
+        }
+    }));
     lines
 }
 

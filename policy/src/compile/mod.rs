@@ -13,7 +13,8 @@ mod trie;
 
 use ringfence_abi::chain::ChainConsts;
 
-pub use self::host::{CompiledHost, PathKind};
+pub(crate) use self::host::fstype_number;
+pub use self::host::{CompiledHost, PathKind, TRUSTED};
 use crate::model::{Chain, Location, Policy};
 
 /// A policy as the loader takes it.
@@ -148,6 +149,36 @@ pub enum CompileError {
         rule: String,
         /// Where it stands.
         at: Location,
+    },
+    /// More distinct conditions on group ids or ancestors than a mask has bits.
+    #[error("host: the rules up to `{rule}` have more than {limit} different conditions on `{field}`")]
+    TooManyConditions {
+        /// The field.
+        field: &'static str,
+        /// How many there may be.
+        limit: usize,
+        /// The rule with the first that is too many.
+        rule: String,
+        /// Where it stands.
+        at: Location,
+    },
+    /// The automaton of the path patterns would be too large.
+    #[error("host: the path patterns blow up, most of all {patterns} (rule `{rule}`): use fewer wildcards")]
+    PatternsTooLarge {
+        /// Those most to blame.
+        patterns: String,
+        /// The rule of the first of them.
+        rule: String,
+        /// Where it stands.
+        at: Option<Location>,
+    },
+    /// A policy that was not made by the loader has a pattern that is none.
+    #[error("host: `{pattern}`: {error}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        error: crate::glob::GlobError,
     },
 }
 

@@ -66,7 +66,7 @@ pub(super) fn expand(chain: &Chain, name: &'static str) -> Result<Vec<Position>,
 }
 
 /// The ways in which all of the conditions can hold, each one a conjunction.
-fn alternatives(conditions: &[AddressMatch]) -> Vec<Address> {
+pub(super) fn alternatives(conditions: &[AddressMatch]) -> Vec<Address> {
     let mut ways = vec![Address::default()];
     for condition in conditions {
         let excluded = (!condition.none_of.fixed.is_empty()).then(|| outside(&union(&condition.none_of)));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{AddressList, Location, Verdict};
+use super::{AddressMatch, Location, Verdict};
 use crate::ranges::Ranges;
 
 /// The rules about what processes do. Every policy has them; without `host:` they allow everything.
@@ -74,7 +74,7 @@ pub fn host_word(verdict: Verdict) -> &'static str {
 ///
 /// *Absent* matches nothing that reads the field; *unknown* matches exactly when the verdict
 /// [refuses](Verdict::refuses).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HostMatch {
     /// Bit per operation ([`ringfence_abi::host::op`]); never 0.
     pub ops: u32,
@@ -103,7 +103,7 @@ pub struct HostMatch {
     /// Whether the caller is in another PID namespace than the host's.
     pub container: Option<bool>,
     /// Address of a socket call; no dynamic sets.
-    pub to: Vec<HostAddressMatch>,
+    pub to: Vec<AddressMatch>,
     /// Port of a socket call.
     pub port: Option<Ranges>,
     /// Protocol number of the socket.
@@ -137,6 +137,14 @@ pub enum PathGlob {
     Unit(String),
 }
 
+impl std::fmt::Display for PathGlob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(text) | Self::Unit(text) => f.write_str(text),
+        }
+    }
+}
+
 /// A condition on a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NameMatch {
@@ -153,15 +161,6 @@ pub struct GidMatch {
     pub any_of: Option<Ranges>,
     /// Exclusions, perhaps none.
     pub none_of: Ranges,
-}
-
-/// A condition on a socket's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostAddressMatch {
-    /// `None`: any address.
-    pub any_of: Option<AddressList>,
-    /// Exclusions.
-    pub none_of: AddressList,
 }
 
 /// A condition on what kind of socket it is.

@@ -117,7 +117,7 @@ fn outside(name: &str, rule: &Rule, context: &Context, fields: &Fields) -> Strin
     }
 }
 
-fn number<T: Display>(value: Field<T>, wanted: Option<&Ranges>) -> String {
+pub(super) fn number<T: Display>(value: Field<T>, wanted: Option<&Ranges>) -> String {
     const SHOWN: usize = 4;
     let ranges = wanted.map_or(&[][..], Ranges::as_slice);
     let each = |&(low, high): &(u32, u32)| if low == high { low.to_string() } else { format!("{low}-{high}") };
@@ -130,7 +130,7 @@ fn number<T: Display>(value: Field<T>, wanted: Option<&Ranges>) -> String {
     }
 }
 
-fn shown<T: Display>(value: Field<T>) -> String {
+pub(super) fn shown<T: Display>(value: Field<T>) -> String {
     match value {
         Field::Value(value) => value.to_string(),
         Field::Absent => "none".to_owned(),

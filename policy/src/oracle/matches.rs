@@ -76,7 +76,7 @@ pub(super) fn check(rule: &Rule, context: &Context, fields: &Fields, members: &M
 }
 
 /// The one place where the three states of a field meet a condition.
-fn field<T: Copy>(
+pub(super) fn field<T: Copy>(
     name: &'static str,
     state: Field<T>,
     refuses: bool,
@@ -92,7 +92,7 @@ fn field<T: Copy>(
     Err(Mismatch { field: name, why })
 }
 
-fn number<T: Copy + Into<u32>>(
+pub(super) fn number<T: Copy + Into<u32>>(
     name: &'static str,
     accepted: Option<&Ranges>,
     state: Field<T>,
@@ -104,11 +104,11 @@ fn number<T: Copy + Into<u32>>(
     }
 }
 
-fn within(ranges: &Ranges, value: u32) -> bool {
+pub(super) fn within(ranges: &Ranges, value: u32) -> bool {
     ranges.as_slice().iter().any(|&(low, high)| low <= value && value <= high)
 }
 
-fn address_accepts(condition: &AddressMatch, address: IpAddr, members: &Members<'_>) -> bool {
+pub(super) fn address_accepts(condition: &AddressMatch, address: IpAddr, members: &Members<'_>) -> bool {
     condition.any_of.as_ref().is_none_or(|list| listed(list, address, members))
         && !listed(&condition.none_of, address, members)
 }

@@ -7,6 +7,8 @@
 mod checksum;
 mod explain;
 mod frame;
+mod glob;
+mod host;
 mod judge;
 mod matches;
 mod parse;
@@ -16,6 +18,8 @@ mod tests;
 
 pub use explain::{Considered, explain};
 pub use frame::{FrameError, frame};
+pub use glob::matches as glob_matches;
+pub use host::{HostDecision, explain_access, judge_access, run_access_tests};
 pub use judge::{Decision, DynamicEntry, LineRef, judge, line_name};
 pub use parse::{Family, Field, Fields, Icmp, Malformed, Parsed, parse};
 pub use run::{Failure, context, run_tests};

@@ -18,7 +18,7 @@ pub enum Field<T> {
 }
 
 impl<T> Field<T> {
-    fn or_absent(value: Option<T>) -> Self {
+    pub(super) fn or_absent(value: Option<T>) -> Self {
         value.map_or(Self::Absent, Self::Value)
     }
 

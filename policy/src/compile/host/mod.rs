@@ -1,14 +1,24 @@
 //! The host chain's tables.
 
-use ringfence_abi::{
-    chain::ChainConsts,
-    counter::BUILTINS,
-    host::{Automaton, HostConsts, LEAF_ABSENT, LEAF_UNKNOWN, Leaf, PAIR_FREE, Pairs, op},
-};
-use ringfence_engine::{Tables, host::automaton, slice::SliceTables, trie};
+mod automaton;
+mod fields;
+mod leaves;
+mod positions;
+mod tables;
+#[cfg(test)]
+mod tests;
 
-use super::{CompileError, arena::Arena, chain::EMPTY};
-use crate::model::{Mode, Policy, Verdict};
+use ringfence_abi::host::{HostConsts, LEAF_ABSENT, LEAF_UNKNOWN, Leaf};
+use ringfence_engine::{
+    Tables,
+    host::automaton::{leaf, leaf_below},
+    slice::SliceTables,
+    trie,
+};
+
+pub(crate) use self::fields::fstype_number;
+pub use self::tables::TRUSTED;
+pub(super) use self::tables::compile;
 
 /// The host chain as the loader takes it. Every policy has one.
 #[derive(Clone, Debug)]
@@ -42,13 +52,13 @@ impl CompiledHost {
     /// The leaf of a path. `/` and the empty path are the root.
     #[must_use]
     pub fn leaf(&self, kind: PathKind, path: &[u8]) -> u32 {
-        automaton::leaf(&self.consts.paths, &SliceTables(&self.arena), self.start(kind), rooted(kind, path))
+        leaf(&self.consts.paths, &SliceTables(&self.arena), self.start(kind), rooted(kind, path))
     }
 
     /// The leaf of a directory and all that lies below it, as renaming or mounting over it is judged.
     #[must_use]
     pub fn leaf_below(&self, kind: PathKind, path: &[u8]) -> u32 {
-        automaton::leaf_below(&self.consts.paths, &SliceTables(&self.arena), self.start(kind), rooted(kind, path))
+        leaf_below(&self.consts.paths, &SliceTables(&self.arena), self.start(kind), rooted(kind, path))
     }
 
     /// What a leaf means; that of [`LEAF_UNKNOWN`] for a number there is no leaf of.
@@ -84,8 +94,8 @@ impl CompiledHost {
     pub fn cgroup_class(&self, path: &[u8]) -> u32 {
         let cgroups = &self.consts.cgroups;
         let tables = SliceTables(&self.arena);
-        let leaf = automaton::leaf(cgroups, &tables, cgroups.host, rooted(PathKind::Host, path));
-        tables.u32(cgroups.leaves + leaf * size_of::<Leaf>() as u32).unwrap_or(LEAF_ABSENT)
+        let found = leaf(cgroups, &tables, cgroups.host, rooted(PathKind::Host, path));
+        tables.u32(cgroups.leaves + found * size_of::<Leaf>() as u32).unwrap_or(LEAF_ABSENT)
     }
 
     fn start(&self, kind: PathKind) -> u32 {
@@ -100,67 +110,4 @@ impl CompiledHost {
 /// The automaton's root is the empty path.
 fn rooted(kind: PathKind, path: &[u8]) -> &[u8] {
     if kind != PathKind::Abstract && path == b"/" { &[] } else { path }
-}
-
-/// Compiles the host chain, whose counters begin at `counter_base`.
-pub(super) fn compile(policy: &Policy, counter_base: u32) -> Result<CompiledHost, CompileError> {
-    let host = &policy.host;
-    let mut arena = Arena::new();
-    let mut chain = ChainConsts {
-        default_verdict: u32::from(host.default.code()),
-        audit: u32::from(policy.mode == Mode::Audit),
-        counter_base,
-        counters: BUILTINS + host.rules.len() as u32,
-        ..EMPTY
-    };
-    let paths = nothing(&mut arena);
-    let cgroups = nothing(&mut arena);
-    let gid = super::trie::write(&mut arena, &[(0, 0)]);
-    chain.positions = arena.words([]);
-    chain.wild = arena.words([0]);
-    let arena = arena.finish();
-    chain.arena = arena.len() as u32;
-    let ops = if host.default == Verdict::Accept { 0 } else { (1 << op::COUNT) - 1 };
-    let consts = HostConsts {
-        chain,
-        gid,
-        paths,
-        cgroups,
-        ops,
-        serial: 0,
-        address_unknown: 0,
-        fstype_unknown: 0,
-        protect_self: u32::from(host.protect_self),
-        keeps: 0,
-    };
-    Ok(CompiledHost {
-        consts,
-        arena,
-        implicit: host.implicit,
-        needs_subjects: false,
-        protect_self: host.protect_self,
-        classes: Vec::new(),
-    })
-}
-
-/// The automaton without patterns: every path means nothing.
-fn nothing(arena: &mut Arena) -> Automaton {
-    let classes = arena.halves([0; 64]);
-    let rows = arena.halves([0, 0]);
-    let infos = arena.words([0, 0]);
-    let free = Pairs { offset: arena.words([PAIR_FREE, 0]), mask: 0 };
-    let tree_leaves = arena.halves([LEAF_UNKNOWN + 1]);
-    let leaves = arena.halves([0; 3 * 6]);
-    Automaton {
-        classes,
-        rows,
-        info: 1,
-        infos,
-        combine: free,
-        finish: free,
-        below: free,
-        tree_leaves,
-        leaves,
-        ..Automaton::default()
-    }
 }

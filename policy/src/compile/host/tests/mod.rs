@@ -1,0 +1,4 @@
+//! The compiled host chain against the oracle, and what is promised of its automaton.
+
+mod differential;
+mod paths;

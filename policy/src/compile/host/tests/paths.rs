@@ -1,0 +1,184 @@
+//! The path automaton by itself.
+
+use std::time::Instant;
+
+use ringfence_abi::host::{LEAF_ABSENT, LEAF_TRUSTED, LEAF_UNKNOWN, field};
+use ringfence_engine::{host::automaton::Walk, slice::SliceTables};
+
+use crate::{
+    compile::{CompileError, CompiledHost, PathKind, compile},
+    generate::{self, Random},
+    model::{HostChain, HostMatch, HostRule, Location, ObjectPath, PathGlob, PathMatch, Policy, Verdict},
+    oracle::glob_matches,
+};
+
+fn globs(list: &[&str]) -> Vec<PathGlob> {
+    list.iter().map(|text| PathGlob::Path((*text).to_owned())).collect()
+}
+
+fn rule(verdict: Verdict, any_of: Option<&[&str]>, none_of: &[&str]) -> HostRule {
+    HostRule {
+        name: "rule".to_owned(),
+        named: true,
+        at: Location { file: 0, line: 1, column: 1 },
+        verdict,
+        audit: false,
+        matches: HostMatch {
+            ops: u32::MAX >> 3,
+            path: vec![PathMatch { any_of: any_of.map(globs), none_of: globs(none_of) }],
+            ..HostMatch::default()
+        },
+    }
+}
+
+fn policy(rules: Vec<HostRule>) -> Policy {
+    Policy { host: HostChain { implicit: false, rules, ..HostChain::implicit() }, ..Policy::empty() }
+}
+
+/// For each rule whether it accepts the class; the chain has at most 64 rules.
+fn accepting(host: &CompiledHost, class: u32) -> u64 {
+    let at = (host.consts.chain.rows[field::PATH] + class * 8) as usize;
+    u64::from_le_bytes(host.arena[at..at + 8].try_into().unwrap())
+}
+
+fn touches(host: &CompiledHost, directory: &str) -> u64 {
+    accepting(host, host.leaf_record(host.leaf_below(PathKind::Host, directory.as_bytes())).path)
+}
+
+#[test]
+fn a_directory_touches_what_lies_below_it() {
+    let rules = vec![
+        rule(Verdict::Drop, Some(&["/etc/shadow"]), &[]),
+        rule(Verdict::Drop, Some(&["/home/*/.ssh/**"]), &[]),
+        rule(Verdict::Accept, Some(&["/etc/shadow"]), &[]),
+        rule(Verdict::Drop, Some(&["/srv/**"]), &["/srv/open/**"]),
+        rule(Verdict::Drop, None, &["/tmp/x"]),
+        rule(Verdict::Drop, Some(&["**/key"]), &[]),
+    ];
+    let host = compile(&policy(rules)).unwrap().host;
+    let always = 0b11_0000;
+    assert_eq!(touches(&host, "/etc"), always | 0b1, "the deny below, not the allow");
+    assert_eq!(touches(&host, "/"), always | 0b1011);
+    assert_eq!(touches(&host, "/home/ann"), always | 0b10);
+    assert_eq!(touches(&host, "/home/ann/.ssh"), always | 0b10);
+    assert_eq!(touches(&host, "/home/ann/mail"), always);
+    assert_eq!(touches(&host, "/srv"), always | 0b1000);
+    assert_eq!(touches(&host, "/srv/open"), always, "the exclusion covers all of it");
+    assert_eq!(touches(&host, "/srv/other"), always | 0b1000);
+    assert_eq!(touches(&host, "/tmp/x"), always, "what lies below the excluded name is not excluded");
+    assert_eq!(accepting(&host, host.leaf_record(host.leaf(PathKind::Host, b"/tmp/x")).path) & 0b1_0000, 0);
+}
+
+#[test]
+fn absent_and_unknown_have_their_classes() {
+    let rules = vec![rule(Verdict::Drop, Some(&["/a"]), &[]), rule(Verdict::Accept, None, &["/a"])];
+    let host = compile(&policy(rules)).unwrap().host;
+    assert_eq!(accepting(&host, host.leaf_record(LEAF_ABSENT).path), 0);
+    assert_eq!(accepting(&host, host.leaf_record(LEAF_UNKNOWN).path), 0b01);
+    assert_eq!(accepting(&host, host.leaf_record(host.leaf(PathKind::Host, b"/a")).path), 0b01);
+    assert_eq!(accepting(&host, host.leaf_record(host.leaf(PathKind::Host, b"/b")).path), 0b10);
+}
+
+#[test]
+fn a_walk_can_be_kept_at_a_directory_and_taken_up_again() {
+    let host = compile(&policy(vec![rule(Verdict::Drop, Some(&["/a/**", "/a/b/c"]), &[])])).unwrap().host;
+    let (paths, tables) = (&host.consts.paths, SliceTables(&host.arena));
+    let mut walk = Walk::start(paths, &tables, paths.host).unwrap();
+    for component in ["/a", "/b", "/c"] {
+        component.bytes().for_each(|byte| walk.step(paths, &tables, byte).unwrap());
+        walk.arrive(paths, &tables).unwrap();
+        // What a directory keeps: state and trees.
+        walk = Walk { state: walk.state, trees: walk.trees };
+    }
+    assert_eq!(walk.leaf(paths, &tables), Some(host.leaf(PathKind::Host, b"/a/b/c")));
+}
+
+#[test]
+fn system_libraries_are_trusted() {
+    let host = compile(&Policy::empty()).unwrap().host;
+    let trusted = |path: &str| host.leaf_record(host.leaf(PathKind::Host, path.as_bytes())).flags & LEAF_TRUSTED != 0;
+    assert!(trusted("/usr/lib/x86_64-linux-gnu/libc.so.6") && !trusted("/tmp/evil.so") && !trusted("/usrlocal/x"));
+    let foreign = host.leaf(PathKind::Foreign, b"/usr/lib/libc.so.6");
+    assert_eq!(host.leaf_record(foreign).flags & LEAF_TRUSTED, 0, "of another mount namespace");
+}
+
+#[test]
+fn every_pattern_matches_as_the_naive_matcher_says() {
+    let mut matched = 0;
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let mut rules = generate::policy(&mut random).host.rules;
+        // One position a rule, and few enough for rows of one word.
+        rules.truncate(40);
+        rules.iter_mut().for_each(|rule| rule.matches.kind.clear());
+        let host = compile(&policy(rules.clone())).unwrap().host;
+        for _ in 0..40 {
+            let Some(object) = generate::access(&mut random).path else { continue };
+            let leaf = match &object {
+                ObjectPath::Host(path) => host.leaf(PathKind::Host, path.as_bytes()),
+                ObjectPath::Foreign(path) => host.leaf(PathKind::Foreign, path.as_bytes()),
+                ObjectPath::Abstract(name) => host.leaf(PathKind::Abstract, name.as_bytes()),
+                ObjectPath::Unknown => continue,
+            };
+            assert_ne!(leaf, LEAF_UNKNOWN, "seed {seed}: {object:?} fell out of the tables");
+            if host.consts.chain.active >> field::PATH & 1 == 0 {
+                continue;
+            }
+            let class = accepting(&host, host.leaf_record(leaf).path);
+            for (position, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.matches.path.is_empty()) {
+                let any = |list: &[PathGlob]| list.iter().any(|glob| glob_matches(glob, &object));
+                let holds = |one: &PathMatch| one.any_of.as_deref().is_none_or(any) && !any(&one.none_of);
+                let expected = rule.matches.path.iter().all(holds);
+                assert_eq!(class >> position & 1 == 1, expected, "seed {seed}: {object:?} and {:?}", rule.matches.path);
+                matched += u32::from(expected);
+            }
+        }
+    }
+    assert!(matched > 2000, "{matched}");
+}
+
+/// Ten thousand patterns as people write them.
+fn ordinary() -> Vec<HostRule> {
+    let tops = ["/etc", "/usr/lib", "/var/lib", "/opt", "/srv/www", "/home/*"];
+    (0..10_000)
+        .map(|i| {
+            let top = tops[i % tops.len()];
+            let text = match i % 10 {
+                0 => format!("{top}/package{i}/**"),
+                1 => format!("{top}/conf.d/*-{i}.conf"),
+                2 => format!("{top}/app{}/data/*/cache{i}", i % 97),
+                3 => format!("{top}/{{a,b}}{i}/secret"),
+                _ => format!("{top}/package{}/file-{i}.so.{}", i / 7, i % 13),
+            };
+            rule(Verdict::Drop, Some(&[&text]), &[])
+        })
+        .collect()
+}
+
+#[test]
+fn ten_thousand_ordinary_patterns_fit() {
+    let policy = policy(ordinary());
+    let start = Instant::now();
+    let host = compile(&policy).unwrap().host;
+    let (elapsed, size) = (start.elapsed(), host.arena.len());
+    println!("10,000 patterns: {} KiB in {elapsed:?} (unoptimised)", size >> 10);
+    assert!(size < 64 << 20, "{size} bytes");
+    // Five seconds are promised of an optimised build; without, on a busy machine, this is generous.
+    assert!(elapsed.as_secs() < 60, "{elapsed:?}");
+    let class = |path: &str| host.leaf_record(host.leaf(PathKind::Host, path.as_bytes())).path;
+    assert_ne!(class("/etc/package0/deep/below"), 0);
+    assert_eq!(class("/etc/package0x/deep"), 0);
+}
+
+#[test]
+fn patterns_that_blow_up_are_refused_by_name() {
+    // Which of the last 24 characters were an `a` is 2^24 states.
+    let mut text = "/x/*a".to_owned();
+    text.push_str(&"?".repeat(24));
+    let mut rules = ordinary();
+    rules.truncate(50);
+    rules.push(HostRule { name: "explosive".to_owned(), ..rule(Verdict::Drop, Some(&[&text]), &[]) });
+    let Err(error) = compile(&policy(rules)) else { panic!("it compiled") };
+    let CompileError::PatternsTooLarge { patterns, rule, .. } = &error else { panic!("{error}") };
+    assert!(patterns.contains(&text) && rule == "explosive", "{error}");
+}
