@@ -129,7 +129,7 @@ pub fn question(access: &Access, host: &CompiledHost) -> Result<AccessQuestion> 
         path_kind,
         path,
         exe_id: EXE_UNKNOWN,
-        zero: 0,
+        tainted: 0,
     })
 }
 
