@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use clap::Args;
 use ringfence_policy::compile::compile;
 use ringfence_policy::diagnostic::{Diagnostic, Place, Severity};
+use ringfence_policy::lockout;
 use ringfence_policy::model::Location;
-use ringfence_policy::oracle::run_tests;
+use ringfence_policy::oracle::{run_access_tests, run_tests};
 use ringfence_policy::{Loaded, SourceText};
 
 use super::Listing;
@@ -22,7 +23,7 @@ Examples:
   ringctl check policy.d/ --strict
   generate-policy | ringctl check -
 
-Exit codes: 1 a test of the policy failed; 2 it has a mistake, or with --strict a warning.")]
+Exit codes: 1 a test of the policy failed, or it would lock out; 2 it has a mistake, or with --strict a warning.")]
 pub struct Check {
     /// A policy file, a directory of *.yaml, or `-` for standard input
     #[arg(value_name = "FILE|-")]
@@ -30,6 +31,9 @@ pub struct Check {
     /// Take warnings for mistakes
     #[arg(long)]
     strict: bool,
+    /// Also when it would stop root's login, ringfenced or `ringctl off`
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     listing: Listing,
 }
@@ -41,6 +45,7 @@ impl Check {
         let compiled = compile(policy).map_err(|error| Failure::BadInput(error.to_string()))?;
         let failures: Vec<Diagnostic> = run_tests(policy)
             .into_iter()
+            .chain(run_access_tests(policy))
             .map(|failure| diagnostic(&loaded.sources, failure.at, format!("test failed: {}", failure.message)))
             .collect();
         let summary = Summary::new(&loaded, &compiled, failures.len());
@@ -52,7 +57,16 @@ impl Check {
         context.flush()?;
         policy_source::say(&loaded.warnings);
         policy_source::say(&failures);
-        Ok(exit(&loaded, self.strict, failures.len()))
+        let lockouts: Vec<Diagnostic> = lockout::check(policy)
+            .into_iter()
+            .map(|lockout| {
+                let message = format!("{lockout}; `--force` does it all the same");
+                diagnostic(&loaded.sources, lockout.at.unwrap_or(Location { file: 0, line: 1, column: 1 }), message)
+            })
+            .filter(|_| !self.force)
+            .collect();
+        policy_source::say(&lockouts);
+        Ok(exit(&loaded, self.strict, failures.len() + lockouts.len()))
     }
 }
 

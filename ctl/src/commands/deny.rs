@@ -19,7 +19,7 @@ Examples:
   ringctl deny 203.0.113.0/24 --for 10m --reason 'scans us'
   ringctl deny 203.0.113.5:22                 only packets to port 22
   ringctl deny '[2001:db8::5]:443' --both     from there to port 443, and to port 443 there
-  ringctl deny /etc/shadow --op read,write    whoever asks
+  ringctl deny /srv/keys/ca.pem --op read     whoever asks
   ringctl deny '/srv/data/**' --op read --exe /usr/bin/tar --uid backup --for 1h
 
 One that would cut your own session, a `never` member of a set, root's login or ringfenced itself is refused without

@@ -1,26 +1,14 @@
 //! `ringctl explain --access`: asked of the programs of the generation in force; why each rule did or did not match is
 //! the naive evaluator's to say.
 
-use std::net::IpAddr;
-
-use ringfence_abi::chain::{PORT_ABSENT, PORT_UNKNOWN};
 use ringfence_abi::counter::{BUILTINS, DYNAMIC};
-use ringfence_abi::dynamic::{V4, V6};
-use ringfence_abi::host::{
-    AccessQuestion, EXE_UNKNOWN, FLAGS_ANONYMOUS, FLAGS_OWNER, LEAF_ABSENT, MASK_UNKNOWN, SMALL_ABSENT, TRI_ABSENT,
-    TRI_NO, TRI_YES, op,
-};
+use ringfence_abi::host::{EXE_UNKNOWN, op};
 use ringfence_abi::verdict;
-use ringfence_api::{AccessRequest, Explanation, Mode, Prefix};
-use ringfence_policy::compile::{CompiledHost, PathKind};
-use ringfence_policy::model::{Access, ObjectPath};
+use ringfence_api::{AccessRequest, Considered, Explanation, Mode};
+use ringfence_policy::{evaluate, oracle};
 
 use crate::daemon::{Daemon, EMPTY};
-use crate::dynamic::keys;
 use crate::error::{Error, Result};
-
-/// Paths in a question are bounded.
-const MAX_PATH: usize = 512;
 
 impl Daemon {
     /// Which rule decides about a system call.
@@ -31,17 +19,24 @@ impl Daemon {
         let running = control.running.as_ref().filter(|running| running.number() != EMPTY).ok_or_else(none)?;
         let unreadable = || Error::No("the policy in force was loaded by another version of the daemon".to_owned());
         let meaning = running.meaning.as_ref().ok_or_else(unreadable)?;
-        let mut question = question(&access, &meaning.host)?;
-        if let Some(exe) = access.exe.as_ref().filter(|_| !self.dynamic().calls().is_empty()) {
-            question.exe_id = self.kernel(|kernel| Ok(kernel.exe_id(exe.as_ref())?))?;
-        }
+        // Dynamic entries alone ask for executables by number.
+        let exe = access.exe.as_ref().filter(|_| !self.dynamic().calls().is_empty());
+        let exe = exe.map(|exe| self.kernel(|kernel| Ok(kernel.exe_id(exe.as_ref())?))).transpose()?;
+        let long = || Error::BadInput("the path is too long to be asked about".to_owned());
+        let question = evaluate::question(&meaning.host, &access, exe.unwrap_or(EXE_UNKNOWN)).ok_or_else(long)?;
         let answer = self.kernel(|kernel| Ok(kernel.explain_access(&running.loaded, &question)?))?;
         let refuses = match answer.verdict as u8 {
             verdict::ACCEPT => false,
             verdict::DROP => true,
             _ => return Err(Error::Internal("the program gave no verdict".to_owned())),
         };
-        let considered = super::lockout::considered(&meaning.policy, &access);
+        let considered: Vec<Considered> = match answer.line {
+            DYNAMIC => Vec::new(),
+            _ => oracle::explain_access(&meaning.policy, &access)
+                .into_iter()
+                .map(|one| Considered { rule: one.name, matched: one.matched, because: one.because })
+                .collect(),
+        };
         let line = running.lines.iter().filter(|line| line.chain == "host").nth(answer.line as usize);
         let rule = match line {
             _ if answer.line == DYNAMIC => format!("dynamic/{}", answer.entry),
@@ -73,69 +68,6 @@ pub fn word(refuses: bool, audited: bool) -> &'static str {
         (true, false) => "deny",
         (true, true) => "would-deny",
     }
-}
-
-/// The question for the programs. What they would find in the kernel is found in the tables here.
-pub fn question(access: &Access, host: &CompiledHost) -> Result<AccessQuestion> {
-    let tri = |value: Option<bool>| match value {
-        None => TRI_ABSENT,
-        Some(false) => TRI_NO,
-        Some(true) => TRI_YES,
-    };
-    let leaf = |path: Option<&String>| path.map_or(LEAF_ABSENT, |path| host.leaf(PathKind::Host, path.as_bytes()));
-    let small = |value: Option<u8>| value.map_or(SMALL_ABSENT, u32::from);
-    let (path_kind, text) = match &access.path {
-        None => (0, ""),
-        Some(ObjectPath::Host(path)) => (1, if path == "/" { "" } else { path.as_str() }),
-        Some(ObjectPath::Foreign(path)) => (2, path.as_str()),
-        Some(ObjectPath::Abstract(name)) => (3, name.as_str()),
-        Some(ObjectPath::Unknown) => (4, ""),
-    };
-    let mut path = [0; MAX_PATH];
-    let room = path.get_mut(..text.len());
-    let long = || Error::BadInput(format!("a path of more than {MAX_PATH} bytes cannot be asked about"));
-    room.ok_or_else(long)?.copy_from_slice(text.as_bytes());
-    let mut fstype = [0; 16];
-    if let Some(name) = &access.fstype {
-        let room = fstype.get_mut(..name.len());
-        let long = || Error::BadInput("the name of a file system type has at most 16 bytes".to_owned());
-        room.ok_or_else(long)?.copy_from_slice(name.as_bytes());
-    }
-    let (address_family, address) = match access.to {
-        None => (0, [0; 2]),
-        Some(to) => (if to.is_ipv4() { V4 } else { V6 }, keys::words(Prefix::from(unmapped(to)))),
-    };
-    if access.tainted {
-        return Err(Error::BadInput("`tainted` can be asked offline only (`--policy`)".to_owned()));
-    }
-    let masks = access.ancestors.iter().map(|path| host.leaf_record(leaf(Some(path))).ancestor);
-    let ancestors = masks.fold(0, |all, mask| all | mask);
-    Ok(AccessQuestion {
-        op: access.op,
-        uid: access.uid,
-        auid: access.auid,
-        gids: host.gid_mask(&access.gids),
-        flags: tri(access.owner) * FLAGS_OWNER + tri(access.anonymous) * FLAGS_ANONYMOUS + tri(Some(access.container)),
-        exe: leaf(access.exe.as_ref()),
-        ancestors: ancestors.min(MASK_UNKNOWN),
-        target: leaf(access.target.as_ref()),
-        cgroup: access.cgroup.as_ref().map_or(LEAF_ABSENT, |path| host.cgroup_class(path.as_bytes())),
-        address_family: u32::from(address_family),
-        address,
-        port: access.port.map_or(if access.to.is_some() { PORT_UNKNOWN } else { PORT_ABSENT }, u32::from),
-        small: [access.proto, access.family, access.kind, access.capability, access.signal].map(small),
-        fstype,
-        path_len: text.len() as u32,
-        path_kind,
-        path,
-        exe_id: EXE_UNKNOWN,
-        tainted: 0,
-    })
-}
-
-/// An IPv4 address in IPv6's clothes is judged as what it is.
-fn unmapped(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 /// The number of an operation that a call can ask for.

@@ -99,6 +99,7 @@ impl Candidate {
         };
         let failures: Vec<Diagnostic> = oracle::run_tests(&loaded.policy)
             .into_iter()
+            .chain(oracle::run_access_tests(&loaded.policy))
             .map(|failure| Diagnostic {
                 severity: Severity::Error,
                 file: loaded.policy.files.get(failure.at.file as usize).cloned().unwrap_or_default(),

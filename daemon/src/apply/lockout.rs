@@ -1,28 +1,27 @@
 //! Whether a policy, or an entry about a path, would stop root's login, the daemon, or `ringctl off`.
 
-use ringfence_api::{Considered, EntryVerb};
-use ringfence_policy::model::{Access, HostMatch, HostRule, Location, Mode, PathGlob, PathMatch, Policy, Verdict};
+use ringfence_api::EntryVerb;
+use ringfence_policy::lockout;
+use ringfence_policy::model::{HostMatch, HostRule, Location, PathGlob, PathMatch, Policy, Verdict};
 use ringfence_policy::ranges::Ranges;
 
 use super::own::{file, tree};
 use crate::daemon::Daemon;
 use crate::dynamic::calls::{CallEntry, operations};
 
-/// What would be locked out, in words. A policy that only audits refuses nothing.
+/// What would be locked out, in words.
 #[must_use]
 pub fn locks_out(policy: &Policy) -> Option<String> {
-    if policy.mode == Mode::Audit {
+    let found = lockout::check(policy);
+    if found.is_empty() {
         return None;
     }
-    let _ = policy;
-    None
-}
-
-/// What the naive evaluator says about every rule up to the one that decides.
-#[must_use]
-pub fn considered(policy: &Policy, access: &Access) -> Vec<Considered> {
-    let _ = (policy, access);
-    Vec::new()
+    let each =
+        found.iter().map(|lockout| match lockout.at.and_then(|at| Some((policy.files.get(at.file as usize)?, at))) {
+            Some((file, at)) => format!("{lockout} ({file}:{})", at.line),
+            None => lockout.to_string(),
+        });
+    Some(each.collect::<Vec<_>>().join("; "))
 }
 
 impl Daemon {

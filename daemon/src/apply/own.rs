@@ -14,8 +14,10 @@ use ringfence_policy::model::{HostMatch, HostRule, Location, PathGlob, PathMatch
 use crate::cli::{Arguments, DEFAULT_POLICY};
 use crate::dynamic::calls::operations;
 
-/// Where the command for recovery is installed.
-const RINGCTL: [&str; 3] = ["/usr/bin/ringctl", "/usr/sbin/ringctl", "/usr/local/bin/ringctl"];
+/// Where packages put the daemon, and the command for recovery. Exempt whether they are there or not: who could put
+/// something else there is refused it by the same rules.
+const INSTALLED: [&str; 4] =
+    ["/usr/sbin/ringfenced", "/usr/bin/ringctl", "/usr/sbin/ringctl", "/usr/local/bin/ringctl"];
 
 /// What is Ringfence's own on this machine. Paths are as the kernel has them: links are resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Own {
         };
         let mut programs: Vec<PathBuf> = env::current_exe().into_iter().collect();
         let beside = programs.first().and_then(|daemon| Some(daemon.parent()?.join("ringctl")));
-        let known = RINGCTL.iter().map(PathBuf::from).chain(beside).filter(|path| path.is_file());
+        let known = INSTALLED.iter().map(PathBuf::from).chain(beside);
         programs.extend(known.map(|path| real(&path)));
         programs.sort_unstable();
         programs.dedup();
