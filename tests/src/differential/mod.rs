@@ -1,6 +1,7 @@
 //! Several evaluators of one policy, asked about the same packets: all must give the same answer.
 
 mod entries;
+mod host;
 mod kernel;
 mod oracle;
 mod tables;
@@ -14,6 +15,7 @@ use ringfence_policy::model::Policy;
 use crate::generate::{Case, Cases, Packet, World};
 
 pub use entries::entry_map;
+pub use host::{ComparedAccesses, Explainer};
 pub use kernel::Programs;
 pub use oracle::Oracle;
 pub use tables::Tables;
