@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 13] = [
+const TESTS: [&str; 14] = [
     "netns",
     "fields",
     "traffic",
@@ -34,6 +34,7 @@ const TESTS: [&str; 13] = [
     "host_paths",
     "host_subjects",
     "host_life",
+    "host_differential",
 ];
 /// Those that do not run as a part of the whole test run: they show the same on every kernel, and emulation makes them slow.
 const ELSEWHERE: [&str; 3] = ["netns", "fields", "dynamic"];
