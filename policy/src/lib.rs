@@ -14,6 +14,7 @@ pub mod oracle;
 pub mod ranges;
 pub mod schema;
 pub mod services;
+pub mod users;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use document::{

@@ -6,7 +6,7 @@
 use ringfence_abi::counter::FLOOR_NAMES;
 use serde_json::{Map, Value, json};
 
-use crate::document::{HOST_FIELDS, MAX_CAPACITY, OPERATIONS, PACKET_KEYS};
+use crate::document::{ACCESS_KEYS, HOST_FIELDS, MAX_CAPACITY, OPERATIONS, PACKET_KEYS};
 use crate::services::{ICMP_MESSAGES, PROTOCOLS};
 
 /// The schema (draft 2020-12) of a policy file.
@@ -26,7 +26,7 @@ pub fn schema() -> Value {
             "host": {
                 "type": "object",
                 "additionalProperties": false,
-                "properties": {"default": {"enum": ["allow", "deny"]}, "rules": list(&json!({"$ref": "#/$defs/host_rule"}))},
+                "properties": {"default": {"enum": ["allow", "deny"]}, "protect_self": {"type": "boolean"}, "rules": list(&json!({"$ref": "#/$defs/host_rule"}))},
             },
             "groups": {
                 "type": "object",
@@ -208,12 +208,25 @@ fn host_rule() -> Value {
     )
 }
 
+// One value a field; the caller may have several groups and ancestors.
+fn access() -> Value {
+    let value = json!({"type": ["string", "integer", "boolean"]});
+    let mut keys: Map<String, Value> = ACCESS_KEYS.iter().map(|key| ((*key).to_owned(), value.clone())).collect();
+    for key in ["gid", "ancestor"] {
+        keys.insert(key.into(), json!({"anyOf": [value, list(&value)]}));
+    }
+    keys.insert("op".into(), json!({"enum": OPERATIONS[..OPERATIONS.len() - 1]}));
+    let mut access = object(&Value::Object(keys));
+    access["required"] = json!(["op"]);
+    access
+}
+
 fn test() -> Value {
     let value = json!({"type": ["string", "integer", "boolean"]});
     let packet: Map<String, Value> = PACKET_KEYS.iter().map(|key| ((*key).to_owned(), value.clone())).collect();
     let mut test = object(&json!({
         "packet": object(&Value::Object(packet)),
-        "access": {"$ref": "#/$defs/host_fields"},
+        "access": access(),
         "expect": {"enum": ["accept", "drop", "reject", "allow", "deny"]},
         "rule": {"type": "string"},
         "comment": {"type": ["string", "number", "boolean"]},

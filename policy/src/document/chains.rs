@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use ringfence_abi::chain::MAX_RULES;
 
-use super::deferred::Part;
 use super::fields::{Context, Fields};
 use super::host;
 use super::node::place;
@@ -64,9 +63,8 @@ pub(super) fn read_groups<'n, 't>(
         let mut group = Group { at, rules: Vec::new(), unusable: false, is_host: false, used: false };
         match &node.kind {
             Kind::List(items) if host::is_host(items) => {
+                // Read with the host's rules.
                 group.is_host = true;
-                cx.deferred.add(Part::Host, at);
-                host::rules(items, cx);
             }
             Kind::List(items) => {
                 for (index, item) in items.iter().enumerate() {

@@ -13,21 +13,14 @@ pub(super) enum Part {
     Add,
     Protect,
     Log,
-    Host,
-    Access,
 }
 
-const PARTS: [(Part, &str); 7] = [
+const PARTS: [(Part, &str); 5] = [
     (Part::State, "`state` needs connection tracking, which this version does not have"),
     (Part::Limit, "`limit` needs rate limits, which this version does not have"),
     (Part::Add, "`add` needs rules that fill sets, which this version does not have"),
     (Part::Protect, "`protect` needs SYN cookies, which this version does not have"),
     (Part::Log, "`log` needs events, which this version does not have; rules are counted without it"),
-    (
-        Part::Host,
-        "rules about the host (`host:`, and groups with `allow` or `deny`) need the host half, which this version does not have",
-    ),
-    (Part::Access, "tests of `access` need the host half, which this version does not have"),
 ];
 // Places named in a message; a policy may have thousands.
 const SHOWN: usize = 8;

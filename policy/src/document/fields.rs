@@ -12,6 +12,7 @@ use super::values;
 use crate::model::{AddressList, AddressMatch, Families, FlagSet, IcmpMatch, InterfaceMatch, Match, NameGlob};
 use crate::ranges::{AddressRanges, Ranges};
 use crate::services;
+use crate::users::Users;
 
 /// Every field of the network half.
 pub(super) const FIELDS: [&str; 15] = [
@@ -39,6 +40,8 @@ pub(super) struct Context<'c, 'n, 't> {
     pub sets: &'c mut Sets<'n, 't>,
     pub problems: &'c mut Problems,
     pub deferred: &'c mut Deferred,
+    /// Names of users and groups.
+    pub users: &'c Users,
     /// `interfaces:` of the policy.
     pub interfaces: Option<&'c [NameGlob]>,
     /// The policy says `mode: audit`.
@@ -130,7 +133,7 @@ impl<'n> Context<'_, 'n, '_> {
     }
 
     // A field of numbers: the union of its items, or the rest of the field's values.
-    fn numbers(
+    pub(super) fn numbers(
         &mut self,
         node: &Node<'_>,
         max: u32,
@@ -170,7 +173,7 @@ impl<'n> Context<'_, 'n, '_> {
         Some(result)
     }
 
-    fn not_empty(&mut self, good: bool, span: Span) -> Option<()> {
+    pub(super) fn not_empty(&mut self, good: bool, span: Span) -> Option<()> {
         if !good {
             self.problems.error(span, "this leaves no value: the rule could never match");
         }
@@ -181,7 +184,7 @@ impl<'n> Context<'_, 'n, '_> {
         self.numbers(node, max, |text| values::number_range(text, max))
     }
 
-    fn ports(&mut self, node: &Node<'_>) -> Option<Ranges> {
+    pub(super) fn ports(&mut self, node: &Node<'_>) -> Option<Ranges> {
         self.numbers_or_sets(node, 65_535, |this, text, span, out| {
             let Some(name) = text.strip_prefix('$') else {
                 out.push(this.problems.check(span, values::port(text))?);
@@ -201,7 +204,7 @@ impl<'n> Context<'_, 'n, '_> {
         })
     }
 
-    fn addresses(&mut self, node: &Node<'_>) -> Option<AddressMatch> {
+    pub(super) fn addresses(&mut self, node: &Node<'_>) -> Option<AddressMatch> {
         let Selection { any_of, none_of } = self.selection(node)?;
         let any_of = any_of.map(|items| self.address_list(items));
         let none_of = self.address_list(none_of)?;

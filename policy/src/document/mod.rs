@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use ringfence_abi::chain::MAX_CHAIN_SETS;
 
-pub(crate) use self::host::{FIELDS as HOST_FIELDS, OPERATIONS};
+pub(crate) use self::host::{ACCESS_KEYS, FIELDS as HOST_FIELDS, OPERATIONS};
 pub(crate) use self::packets::KEYS as PACKET_KEYS;
 pub use self::set_file::SetFile;
 pub use self::sets::{MAX_CAPACITY, MAX_DYNAMIC_SETS, MAX_ELEMENTS, MAX_SETS};
@@ -44,6 +44,7 @@ use self::sets::{BUILT_IN, Sets};
 use self::source::{Lines, Span};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::model::{Chain, DynamicSet, HostChain, Mode, Policy, SetId, TestPacket};
+use crate::users::Users;
 
 const _: () = assert!(MAX_DYNAMIC_SETS <= MAX_CHAIN_SETS);
 
@@ -177,11 +178,13 @@ fn read(
     sets.resolve_all(problems);
     let interfaces = outline.interfaces.as_ref().map(|(globs, _)| globs.as_slice());
     let audit_policy = outline.mode.is_some_and(|(mode, _)| mode == Mode::Audit);
-    let mut cx = Context { sets: &mut sets, problems, deferred: &mut deferred, interfaces, audit_policy };
-    let [mut ingress, mut egress] = chains(&outline, names, incomplete, &mut cx);
+    let users = Users::default();
+    let mut cx =
+        Context { sets: &mut sets, problems, deferred: &mut deferred, users: &users, interfaces, audit_policy };
+    let ([mut ingress, mut egress], host) = chains(&outline, names, incomplete, &mut cx);
     let written = [0, 1].map(|index| outline.chains[index].at.is_some() || incomplete);
-    let tests = tests_section::read(&outline.tests, [ingress.as_ref(), egress.as_ref()], written, &mut cx);
-    host_sections(&outline, incomplete, &mut cx);
+    let (tests, access_tests) =
+        tests_section::read(&outline.tests, [ingress.as_ref(), egress.as_ref()], &host, written, &mut cx);
     deferred.report(names, problems);
     if problems.errors() > 0 {
         return None;
@@ -199,9 +202,9 @@ fn read(
         floor: outline.floor.map(|line| line.is_none_or(|(on, _)| on)),
         ingress,
         egress,
-        host: HostChain::implicit(),
+        host,
         tests,
-        access_tests: Vec::new(),
+        access_tests,
     };
     Some((policy, sets.files))
 }
@@ -211,26 +214,15 @@ fn chains<'n, 't>(
     names: &[String],
     incomplete: bool,
     cx: &mut Context<'_, 'n, 't>,
-) -> [Option<Chain>; 2] {
+) -> ([Option<Chain>; 2], HostChain) {
     let mut taken = chains::Names::default();
     let groups = chains::read_groups(&outline.groups, &mut taken, names, cx);
+    let host_groups = host::read_groups(&outline.groups, &mut taken, names, cx);
     let mut builder = chains::Builder::new(cx, groups, taken, names, incomplete);
     let chains = [0, 1].map(|index| builder.chain(index, &outline.chains[index]));
     builder.warn_unused();
-    chains
-}
-
-fn host_sections<'n, 't>(outline: &Outline<'n, 't>, incomplete: bool, cx: &mut Context<'_, 'n, 't>) {
-    let defaults = outline.host.iter().filter(|(_, node)| host::section(node, cx)).count();
-    if let Some((at, _)) = outline.host.first() {
-        if defaults == 0 && !incomplete {
-            cx.problems
-                .error(*at, Complaint::new("`host` has no `default`").help("say `default: allow` or `default: deny`"));
-        }
-        if defaults > 1 {
-            cx.problems.error(*at, "`host` has a `default` in several files");
-        }
-    }
+    let mut taken = builder.names;
+    (chains, host::read(&outline.host, host_groups, &mut taken, names, incomplete, cx))
 }
 
 // The dynamic sets of the policy: the declared ones, then the built-in ones that some rule reads.

@@ -93,10 +93,7 @@ impl<'n, 't> Reader<'_, 'n, 't> {
                     }
                 }
                 "network" => self.network(value),
-                "host" => {
-                    self.deferred.add(Part::Host, *at);
-                    self.outline.host.push((*at, value));
-                }
+                "host" => self.outline.host.push((*at, value)),
                 "groups" => self.groups(value),
                 "tests" => {
                     let tests = self.list(value, "a list of tests");

@@ -132,7 +132,7 @@ impl<'n, 't> Context<'_, 'n, 't> {
     }
 
     // Where `mode: audit` stands.
-    fn mode(&mut self, value: &Node<'_>) -> Option<Span> {
+    pub(super) fn mode(&mut self, value: &Node<'_>) -> Option<Span> {
         match text(value, "`audit`", self.problems)? {
             "audit" => return Some(value.span),
             "enforce" if self.audit_policy => {
@@ -300,7 +300,7 @@ fn sample(text: &str) -> Result<(), Complaint> {
     }
 }
 
-fn check_limit(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut Problems) {
+pub(super) fn check_limit(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut Problems) {
     let Kind::Map(entries) = &node.kind else {
         if !matches!(node.kind, Kind::Bad) {
             problems.error(

@@ -7,7 +7,7 @@ use super::problems::{Complaint, Problems, quote};
 use super::sets::{SetValue, push};
 use super::source::Span;
 use super::values;
-use crate::model::AddressList;
+use crate::model::{AddressList, PathGlob};
 use crate::ranges::{AddressRanges, Ranges};
 
 // The values of one set while its list is read.
@@ -17,6 +17,7 @@ pub(super) struct Parts {
     addresses: AddressRanges,
     list: AddressList,
     ports: Vec<(u32, u32)>,
+    paths: Vec<PathGlob>,
     known: HashSet<*const AddressRanges>,
     pub bad: bool,
 }
@@ -33,7 +34,7 @@ impl Parts {
             "ports"
         };
         let result = if path {
-            Ok(())
+            super::host::path(text).map(|glob| self.paths.push(glob))
         } else if address {
             values::addresses(text).map(|range| push(&mut self.addresses, range))
         } else {
@@ -67,7 +68,8 @@ impl Parts {
                 self.list.dynamic.extend(list.dynamic);
             }
             SetValue::Ports(ranges) => self.ports.extend_from_slice(ranges.as_slice()),
-            SetValue::Paths | SetValue::Bad => {}
+            SetValue::Paths(paths) => self.paths.extend(paths.iter().cloned()),
+            SetValue::Bad => {}
         }
     }
 
@@ -83,7 +85,7 @@ impl Parts {
         match self.kind {
             _ if self.bad => SetValue::Bad,
             Some("ports") => SetValue::Ports(Arc::new(Ranges::new(self.ports))),
-            Some("paths") => SetValue::Paths,
+            Some("paths") => SetValue::Paths(Arc::new(self.paths)),
             Some(_) => {
                 self.addresses.normalise();
                 if !self.addresses.is_empty() {

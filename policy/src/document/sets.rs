@@ -12,7 +12,7 @@ use super::set_list::Parts;
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values::{self, Addresses};
-use crate::model::{AddressList, DynamicKind, DynamicSet, SetId, WhenFull};
+use crate::model::{AddressList, DynamicKind, DynamicSet, PathGlob, SetId, WhenFull};
 use crate::ranges::{AddressRanges, Ranges};
 
 /// Sets in a policy.
@@ -34,8 +34,8 @@ pub(super) const BUILT_IN: [(&str, DynamicKind); 3] =
 pub(super) enum SetValue {
     Addresses(AddressList),
     Ports(Arc<Ranges>),
-    /// For the host half; the patterns are checked where they are written.
-    Paths,
+    /// For the host half.
+    Paths(Arc<Vec<PathGlob>>),
     /// Reported; whoever names it says no more.
     Bad,
 }
@@ -45,7 +45,7 @@ impl SetValue {
         match self {
             Self::Addresses(_) => "addresses",
             Self::Ports(_) => "ports",
-            Self::Paths | Self::Bad => "paths",
+            Self::Paths(_) | Self::Bad => "paths",
         }
     }
 }

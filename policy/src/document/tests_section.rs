@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use ringfence_abi::counter::{FLOOR_NAMES, MALFORMED_NAMES};
 
-use super::deferred::Part;
 use super::fields::Context;
 use super::host;
 use super::node::{parse, text};
@@ -13,24 +12,28 @@ use super::packets::Packet;
 use super::problems::{Complaint, quote};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
-use crate::model::{Chain, PacketTest};
+use crate::model::{AccessTest, Chain, HostChain, PacketTest};
 
 /// Reads all tests. `None` in `chains`: the policy has no such chain, or it is wrong.
 pub(super) fn read<'n, 't>(
     tests: &[&'n Node<'t>],
     chains: [Option<&Chain>; 2],
+    host: &HostChain,
     written: [bool; 2],
     cx: &mut Context<'_, 'n, 't>,
-) -> Vec<PacketTest> {
+) -> (Vec<PacketTest>, Vec<AccessTest>) {
     let names: [BTreeSet<&str>; 2] = chains
         .map(|chain| chain.into_iter().flat_map(|chain| chain.rules.iter().map(|rule| rule.name.as_str())).collect());
-    let mut reader = Reader { cx, names, chains, written };
-    tests.iter().filter_map(|test| reader.test(test)).collect()
+    let mut reader = Reader { cx, names, host, accesses: Vec::new(), chains, written };
+    let packets = tests.iter().filter_map(|test| reader.test(test)).collect();
+    (packets, reader.accesses)
 }
 
 struct Reader<'r, 'c, 'n, 't> {
     cx: &'r mut Context<'c, 'n, 't>,
     names: [BTreeSet<&'r str>; 2],
+    host: &'r HostChain,
+    accesses: Vec<AccessTest>,
     chains: [Option<&'r Chain>; 2],
     written: [bool; 2],
 }
@@ -70,8 +73,8 @@ impl<'n, 't> Reader<'_, '_, 'n, 't> {
         match (packet, access) {
             (Some((_, packet)), None) => self.packet_test(at, packet, expect?, rule),
             (None, Some((at, access))) => {
-                self.cx.deferred.add(Part::Access, at);
-                host::access(access, expect, self.cx);
+                let test = self.access_test(at, access, expect, rule);
+                self.accesses.extend(test);
                 None
             }
             (None, None) => {
@@ -83,6 +86,52 @@ impl<'n, 't> Reader<'_, '_, 'n, 't> {
                 None
             }
         }
+    }
+
+    fn access_test(
+        &mut self,
+        at: Span,
+        node: &'n Node<'t>,
+        expect: Option<&Node<'_>>,
+        rule: Option<(&str, Span)>,
+    ) -> Option<AccessTest> {
+        let expect = expect.map(|expect| parse(expect, "a verdict", host::verdict, self.cx.problems));
+        let Kind::Map(entries) = &node.kind else {
+            if !matches!(node.kind, Kind::Bad) {
+                let complaint = Complaint::new(format!("expected an access' fields, found {}", node.describe()));
+                let help = "as in `{op: read, path: /etc/shadow, uid: 1000}`";
+                self.cx.problems.error(node.span, complaint.help(help));
+            }
+            return None;
+        };
+        let before = self.cx.problems.errors();
+        let mut access = host::AccessBuilder::default();
+        for Entry { key, at, value } in entries {
+            let values = match &value.kind {
+                Kind::List(items) if matches!(&**key, "gid" | "ancestor") => items.as_slice(),
+                _ => std::slice::from_ref(value),
+            };
+            for value in values {
+                let Some(text) = text(value, "a single value", self.cx.problems) else { continue };
+                let result = access.set(key, text, self.cx);
+                let unknown = result.as_ref().is_err_and(|complaint| complaint.message.starts_with("unknown field"));
+                self.cx.problems.check(if unknown { *at } else { value.span }, result);
+            }
+        }
+        let access = access.finish(at, self.cx);
+        if let Some((name, span)) = rule
+            && !["default", "continuations"].contains(&name)
+            && !self.host.rules.iter().any(|rule| rule.name == name)
+        {
+            let known = self.host.rules.iter().map(|rule| rule.name.as_str());
+            let help = self.cx.problems.nearest(name, known);
+            self.cx.problems.error(span, Complaint { help, ..format!("`host` has no rule {}", quote(name)).into() });
+        }
+        if self.cx.problems.errors() > before {
+            return None;
+        }
+        let rule = rule.map(|(name, _)| name.to_owned());
+        Some(AccessTest { at: at.location(), access: access?, expect: expect??, rule })
     }
 
     fn packet_test(

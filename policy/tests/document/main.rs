@@ -4,6 +4,7 @@
 
 mod fields;
 mod files;
+mod host;
 mod hostile;
 mod mistakes;
 mod model;

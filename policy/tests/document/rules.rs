@@ -198,32 +198,6 @@ fn the_top_level() {
 }
 
 #[test]
-fn the_host_half_is_checked_and_refused_once() {
-    let host = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: [read, write], path: \"/home/*/.ssh/**\", uid: {not: 0}, owner: true}\n      name: a\n    - name: nginx\n      when: {unit: nginx, op: exec}\n      rules: [{allow: {path: /var/**}}]\n      default: deny\n    - deny: {op: module_load}\n      mode: audit\ntests:\n  - access: {op: read, path: /etc/shadow, exe: /usr/bin/cat, uid: 1000}\n    expect: deny\n";
-    let said = says(host);
-    assert_eq!(said.len(), 2, "{said:#?}");
-    assert!(
-        said[0].starts_with("2:1 rules about the host") && said[1].starts_with("14:5 tests of `access`"),
-        "{said:#?}"
-    );
-    for (rule, fragment) in [
-        ("deny: {op: raed}", "did you mean `read`?"),
-        ("deny: {pth: /etc}", "did you mean `path`?"),
-        ("deny: {op: read, path: etc}", "a path begins with `/`"),
-        ("deny: {op: read, path: $nope}", "there is no set"),
-        ("drop: {op: read}", "operations are denied: `deny`"),
-        ("accept: {op: read}", "operations are allowed: `allow`"),
-        ("deny: any\n      allow: any", "two verbs"),
-        ("name: x", "a rule without a verb"),
-        ("deny: {op: exec, anonymous: maybe}", "expected `true` or `false`"),
-    ] {
-        refuses(&format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n    - {rule}\n"), fragment);
-    }
-    refuses("ringfence: 1\nhost: {rules: [{deny: {op: read}}]}\n", "`host` has no `default`");
-    refuses("ringfence: 1\nhost: {default: drop}\n", "unknown verdict `drop`");
-}
-
-#[test]
 fn a_directory_adds_up_and_contradicts_itself_nowhere() {
     let first = "ringfence: 1\nsets: {a: [10.0.0.1]}\nnetwork:\n  ingress: {default: accept, rules: [{drop: {from: $a}, name: one}]}\n";
     let second = "ringfence: 1\nnetwork:\n  ingress: {rules: [{drop: {to: $a}}]}\n";

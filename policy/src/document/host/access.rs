@@ -153,7 +153,8 @@ fn literal(text: &str) -> Result<String, Complaint> {
     let wild = |component: &str| matches!(component, "" | "." | "..");
     if !text.starts_with('/') || text.len() > 1 && text[1..].split('/').any(wild) {
         let message = format!("expected a whole path as the kernel knows it, found {}", quote(text));
-        return Err(Complaint::new(message).help("it begins with `/`, has no `.`, `..` or empty components and no slash at the end"));
+        return Err(Complaint::new(message)
+            .help("it begins with `/`, has no `.`, `..` or empty components and no slash at the end"));
     }
     Ok(text.to_owned())
 }

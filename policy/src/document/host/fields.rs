@@ -157,7 +157,8 @@ impl Fields {
                 problems.error(*span, complaint.help(help));
             }
         }
-        if let (Some(proto), Some((_, span))) = (&matches.proto, self.present.iter().find(|(name, _)| *name == "port")) {
+        if let (Some(proto), Some((_, span))) = (&matches.proto, self.present.iter().find(|(name, _)| *name == "port"))
+        {
             let with = Ranges::new(WITH_PORTS.map(|proto| (proto.into(), proto.into())).to_vec());
             if proto.intersection(&with).is_empty() {
                 problems.error(*span, "`port` needs a protocol with ports: tcp, udp or sctp");
@@ -354,8 +355,11 @@ impl<'n> Context<'_, 'n, '_> {
         if text == "unset" && field == "auid" {
             return Ok((u32::MAX, u32::MAX));
         }
-        let (found, file) =
-            if field == "gid" { (self.users.group(text), "/etc/group") } else { (self.users.user(text), "/etc/passwd") };
+        let (found, file) = if field == "gid" {
+            (self.users.group(text), "/etc/group")
+        } else {
+            (self.users.user(text), "/etc/passwd")
+        };
         let what = if field == "gid" { "group" } else { "user" };
         found.map(|id| (id, id)).ok_or_else(|| {
             Complaint::new(format!("there is no {what} {} in {file}", quote(text)))
@@ -363,12 +367,7 @@ impl<'n> Context<'_, 'n, '_> {
         })
     }
 
-    fn small(
-        &mut self,
-        node: &Node<'_>,
-        max: u32,
-        parse: impl Fn(&str) -> Result<u8, Complaint>,
-    ) -> Option<Ranges> {
+    fn small(&mut self, node: &Node<'_>, max: u32, parse: impl Fn(&str) -> Result<u8, Complaint>) -> Option<Ranges> {
         self.numbers(node, max, |text| parse(text).map(|number| (number.into(), number.into())))
     }
 

@@ -1,167 +1,463 @@
-//! `host:`, checked for its structure. The half that enforces it comes later, so a policy that has it is refused; but
-//! its mistakes are reported now.
+//! `host:`: rules about what processes do, groups and blocks flattened.
 
+mod access;
+mod fields;
+mod words;
+
+use std::collections::{BTreeMap, HashMap};
+
+use ringfence_abi::chain::MAX_RULES;
+
+pub(super) use self::access::Builder as AccessBuilder;
+pub(crate) use self::access::KEYS as ACCESS_KEYS;
+pub(crate) use self::fields::FIELDS;
+pub(super) use self::fields::{Fields, path};
+pub(crate) use self::words::OPERATIONS;
+use super::chains::Names;
+use super::deferred::Part;
 use super::fields::Context;
-use super::node::{flag, parse, text};
-use super::problems::{Complaint, Problems, quote};
-use super::rules::{check_log, parse_name};
-use super::sets::{SetValue, Sets};
+use super::node::{flag, parse, place, text};
+use super::problems::{Complaint, quote};
+use super::rules::{check_limit, check_log, parse_name};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
-use super::values;
+use crate::model::{HostChain, HostRule, Verdict};
 
-/// Operations.
-pub const OPERATIONS: [&str; 30] = [
-    "all",
-    "read",
-    "write",
-    "append",
-    "create",
-    "delete",
-    "rename",
-    "link",
-    "attr",
-    "exec",
-    "map_exec",
-    "mount",
-    "umount",
-    "connect",
-    "bind",
-    "listen",
-    "send",
-    "socket",
-    "module_load",
-    "kexec",
-    "ptrace",
-    "bpf",
-    "perf",
-    "userns",
-    "capability",
-    "setuid",
-    "setgid",
-    "signal",
-    "ioctl",
-    "settime",
-];
-/// Fields of the host half.
-pub const FIELDS: [&str; 21] = [
-    "op",
-    "path",
-    "fstype",
-    "anonymous",
-    "exe",
-    "ancestor",
-    "uid",
-    "gid",
-    "owner",
-    "auid",
-    "unit",
-    "cgroup",
-    "container",
-    "to",
-    "port",
-    "proto",
-    "family",
-    "type",
-    "capability",
-    "signal",
-    "target",
-];
 const KEYS: [&str; 12] =
     ["allow", "deny", "count", "use", "name", "comment", "mode", "log", "limit", "when", "rules", "default"];
+
+/// A rule as written.
+pub(super) struct Rule<'n> {
+    name: Option<(&'n str, Span)>,
+    at: Span,
+    verdict: Verdict,
+    audit: bool,
+    fields: Fields,
+}
+
+enum Item<'n, 't> {
+    Rule(Rule<'n>),
+    Use {
+        group: &'n str,
+        at: Span,
+        name: Option<(&'n str, Span)>,
+        when: Option<Fields>,
+    },
+    Block {
+        name: Option<(&'n str, Span)>,
+        at: Span,
+        when: Fields,
+        rules: &'n [Node<'t>],
+        default: Option<(Verdict, Span)>,
+    },
+}
+
+/// A group of rules about the host.
+pub(super) struct Group<'n> {
+    at: Span,
+    rules: Vec<(usize, Rule<'n>)>,
+    unusable: bool,
+    used: bool,
+}
 
 /// Whether a group's rules are about the host: some verb is.
 pub(super) fn is_host(items: &[Node<'_>]) -> bool {
     items.iter().any(|item| item.get("allow").is_some() || item.get("deny").is_some())
 }
 
-/// Checks one `host:`. Returns whether it has a `default`.
-pub(super) fn section<'n, 't>(node: &'n Node<'t>, cx: &mut Context<'_, 'n, 't>) -> bool {
-    let Kind::Map(entries) = &node.kind else {
-        if !matches!(node.kind, Kind::Bad) {
-            cx.problems
-                .error(node.span, format!("expected a mapping with `default` and `rules`, found {}", node.describe()));
+/// Reads the groups that are about the host.
+pub(super) fn read_groups<'n, 't>(
+    written: &BTreeMap<&'n str, (Span, &'n Node<'t>)>,
+    names: &mut Names<'n>,
+    files: &[String],
+    cx: &mut Context<'_, 'n, 't>,
+) -> BTreeMap<&'n str, Group<'n>> {
+    let mut groups = BTreeMap::new();
+    for (&name, &(at, node)) in written {
+        let Kind::List(items) = &node.kind else { continue };
+        if !is_host(items) {
+            continue;
         }
-        return true;
-    };
-    for Entry { key, at, value } in entries {
-        match &**key {
-            "default" => verdict(value, cx.problems),
-            "rules" => match &value.kind {
-                Kind::List(items) => rules(items, cx),
-                Kind::Bad => {}
-                _ => cx.problems.error(value.span, format!("expected a list of rules, found {}", value.describe())),
-            },
-            _ => cx.problems.error(*at, Complaint::unknown("key of `host`", key, ["default", "rules"])),
+        let mut group = Group { at, rules: Vec::new(), unusable: false, used: false };
+        for (index, item) in items.iter().enumerate() {
+            match cx.host_item(item) {
+                Some(Item::Rule(rule)) => {
+                    names.take(name, rule.name, files, cx);
+                    group.rules.push((index, rule));
+                }
+                Some(Item::Use { at, .. }) => {
+                    let complaint = Complaint::new("a group inside a group");
+                    cx.problems.error(at, complaint.help("use both groups where this one is used"));
+                    group.unusable = true;
+                }
+                Some(Item::Block { at, .. }) => {
+                    let complaint = Complaint::new("a block inside a group");
+                    cx.problems.error(at, complaint.help("put `when` beside the group's `use`"));
+                    group.unusable = true;
+                }
+                None => group.unusable = true,
+            }
         }
+        groups.insert(name, group);
     }
-    entries.iter().any(|entry| entry.key == "default")
+    groups
 }
 
-/// Checks a list of rules.
-pub(super) fn rules<'n, 't>(items: &'n [Node<'t>], cx: &mut Context<'_, 'n, 't>) {
-    for item in items {
-        rule(item, cx);
+/// Reads every file's `host:` into one chain; without any, the implicit one.
+pub(super) fn read<'n, 't>(
+    sections: &[(Span, &'n Node<'t>)],
+    groups: BTreeMap<&'n str, Group<'n>>,
+    names: &mut Names<'n>,
+    files: &[String],
+    incomplete: bool,
+    cx: &mut Context<'_, 'n, 't>,
+) -> HostChain {
+    let mut builder =
+        Builder { cx, names, files, groups, incomplete, rules: Vec::new(), prefixes: HashMap::new(), over: false };
+    let (mut default, mut protect) = (None, None);
+    let mut default_written = false;
+    let mut any_rules = false;
+    for (_, node) in sections {
+        let Kind::Map(entries) = &node.kind else {
+            if !matches!(node.kind, Kind::Bad) {
+                let message = format!("expected a mapping with `default` and `rules`, found {}", node.describe());
+                builder.cx.problems.error(node.span, message);
+            }
+            default_written = true;
+            continue;
+        };
+        for Entry { key, at, value } in entries {
+            match &**key {
+                "default" => {
+                    default_written = true;
+                    let verdict = parse(value, "`allow` or `deny`", verdict, builder.cx.problems);
+                    builder.once("the default of `host`", verdict, *at, &mut default);
+                }
+                "protect_self" => {
+                    let on = flag(value, builder.cx.problems);
+                    builder.once("`protect_self`", on, *at, &mut protect);
+                }
+                "rules" => {
+                    any_rules = true;
+                    match &value.kind {
+                        Kind::List(items) => builder.file(at.file, items),
+                        Kind::Bad => {}
+                        _ => {
+                            let message = format!("expected a list of rules, found {}", value.describe());
+                            builder.cx.problems.error(value.span, message);
+                        }
+                    }
+                }
+                _ => {
+                    let known = ["default", "rules", "protect_self"];
+                    builder.cx.problems.error(*at, Complaint::unknown("key of `host`", key, known));
+                }
+            }
+        }
+    }
+    builder.warn_unused();
+    let rules = std::mem::take(&mut builder.rules);
+    let Some((at, _)) = sections.first() else { return HostChain::implicit() };
+    // To ask for self-protection alone is to say nothing else.
+    if !default_written && !incomplete && (any_rules || protect.is_none()) {
+        let complaint = Complaint::new("`host` has no `default`").help("say `default: allow` or `default: deny`");
+        cx.problems.error(*at, complaint);
+    }
+    HostChain {
+        implicit: false,
+        default: default.map_or(Verdict::Accept, |(verdict, _)| verdict),
+        default_at: default.map(|(_, at)| at.location()),
+        rules,
+        protect_self: protect.is_some_and(|(on, _)| on),
     }
 }
 
-fn rule<'n, 't>(node: &'n Node<'t>, cx: &mut Context<'_, 'n, 't>) {
-    let Kind::Map(entries) = &node.kind else {
-        if !matches!(node.kind, Kind::Bad) {
-            cx.problems.error(
-                node.span,
-                format!("expected a rule such as `deny: {{op: exec, path: \"/tmp/**\"}}`, found {}", node.describe()),
+struct Builder<'b, 'c, 'n, 't> {
+    cx: &'b mut Context<'c, 'n, 't>,
+    names: &'b mut Names<'n>,
+    files: &'b [String],
+    groups: BTreeMap<&'n str, Group<'n>>,
+    incomplete: bool,
+    rules: Vec<HostRule>,
+    /// Uses of groups and blocks, by the first part of their rules' names.
+    prefixes: HashMap<String, Span>,
+    over: bool,
+}
+
+impl<'n, 't> Builder<'_, '_, 'n, 't> {
+    fn once<T>(&mut self, what: &str, value: Option<T>, at: Span, slot: &mut Option<(T, Span)>) {
+        match (value, &slot) {
+            (Some(_), Some((_, first))) => {
+                let message = format!("{what} is set a second time, first in {}", place(*first, self.files));
+                self.cx.problems.error(at, message);
+            }
+            (Some(value), None) => *slot = Some((value, at)),
+            (None, _) => {}
+        }
+    }
+
+    fn file(&mut self, file: u32, items: &'n [Node<'t>]) {
+        let name = self.files.get(file as usize).map_or("", |name| name.rsplit('/').next().unwrap_or(name)).to_owned();
+        for (index, item) in items.iter().enumerate() {
+            let unnamed = format!("{name}:host[{index}]");
+            match self.cx.host_item(item) {
+                Some(Item::Rule(rule)) => {
+                    self.names.take("", rule.name, self.files, self.cx);
+                    let full = rule.name.map_or(unnamed, |(name, _)| name.to_owned());
+                    self.push(&rule, full, None, rule.at);
+                }
+                Some(Item::Use { group, at, name, when }) => self.flatten(group, at, name, "", when.as_ref()),
+                Some(Item::Block { name, at, when, rules, default }) => {
+                    self.names.take("", name, self.files, self.cx);
+                    let named = name.is_some();
+                    let prefix = name.map_or(unnamed, |(name, _)| name.to_owned());
+                    self.block(&prefix, named, at, &when, rules, default);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn block(
+        &mut self,
+        prefix: &str,
+        named: bool,
+        at: Span,
+        when: &Fields,
+        items: &'n [Node<'t>],
+        default: Option<(Verdict, Span)>,
+    ) {
+        if !self.prefix(prefix, at) {
+            return;
+        }
+        let mut inner: HashMap<&str, Span> = HashMap::new();
+        for (index, item) in items.iter().enumerate() {
+            match self.cx.host_item(item) {
+                Some(Item::Rule(rule)) => {
+                    let full = match rule.name {
+                        Some((name, span)) => {
+                            if let Some(first) = inner.insert(name, span) {
+                                let first = place(first, self.files);
+                                let message = format!("the rule name {} is given twice, first in {first}", quote(name));
+                                self.cx.problems.error(span, message);
+                            }
+                            format!("{prefix}/{name}")
+                        }
+                        None => format!("{prefix}[{index}]"),
+                    };
+                    self.push(&rule, full, Some(when), rule.at);
+                }
+                Some(Item::Use { group, at, name, when: own }) => {
+                    let both = own.map_or_else(|| when.clone(), |own| when.and(&own));
+                    self.flatten(group, at, name, &format!("{prefix}/"), Some(&both));
+                }
+                Some(Item::Block { at, .. }) => self.cx.problems.error(at, "a block inside a block"),
+                None => {}
+            }
+        }
+        if let Some((verdict, at)) = default {
+            let name = named.then_some(("default", at));
+            let rule = Rule { name, at, verdict, audit: false, fields: Fields::default() };
+            self.push(&rule, format!("{prefix}/default"), Some(when), at);
+        }
+    }
+
+    fn prefix(&mut self, prefix: &str, at: Span) -> bool {
+        let Some(first) = self.prefixes.insert(prefix.to_owned(), at) else { return true };
+        let first = place(first, self.files);
+        let message =
+            format!("`{prefix}` is used twice in `host`, first in {first}: its rules would have the same names");
+        self.cx.problems.error(at, Complaint::new(message).help("give this one another `name`"));
+        false
+    }
+
+    fn flatten(
+        &mut self,
+        name: &'n str,
+        at: Span,
+        own_name: Option<(&'n str, Span)>,
+        within: &str,
+        when: Option<&Fields>,
+    ) {
+        let Some(group) = self.groups.get_mut(name) else {
+            if !self.incomplete {
+                let help = self.cx.problems.nearest(name, self.groups.keys().copied());
+                let message = format!("there is no group {} of rules about the host", quote(name));
+                self.cx.problems.error(at, Complaint { help, ..message.into() });
+            }
+            return;
+        };
+        group.used = true;
+        if group.unusable {
+            return;
+        }
+        // Taken out while its rules are pushed, since that needs all of `self`.
+        let rules = std::mem::take(&mut group.rules);
+        let prefix = format!("{within}{}", own_name.map_or(name, |(name, _)| name));
+        if self.prefix(&prefix, at) {
+            for (index, rule) in &rules {
+                let full =
+                    rule.name.map_or_else(|| format!("{prefix}[{index}]"), |(name, _)| format!("{prefix}/{name}"));
+                self.push(rule, full, when, at);
+            }
+        }
+        if let Some(group) = self.groups.get_mut(name) {
+            group.rules = rules;
+        }
+    }
+
+    fn push(&mut self, rule: &Rule<'n>, name: String, when: Option<&Fields>, used_at: Span) {
+        if self.over {
+            return;
+        }
+        if self.rules.len() == MAX_RULES {
+            self.over = true;
+            self.cx.problems.error(used_at, format!("`host` has more than {MAX_RULES} rules"));
+            return;
+        }
+        let fields = when.map_or_else(|| rule.fields.clone(), |when| when.and(&rule.fields));
+        let Some(matches) = fields.finish(rule.at, self.cx.problems) else { return };
+        if !fields.contradictions.is_empty() {
+            let names: Vec<&str> = fields.contradictions.iter().copied().collect();
+            let message = format!(
+                "the rule `{name}` can never match: its `{}` and that of `when` exclude each other",
+                names.join("` and `")
             );
+            self.cx.problems.warning(used_at, message);
         }
-        return;
-    };
-    let verbs: Vec<&str> =
-        entries.iter().map(|entry| &*entry.key).filter(|key| ["allow", "deny", "count", "use"].contains(key)).collect();
-    let block = entries.iter().any(|entry| entry.key == "rules");
-    let at = entries.first().map_or(node.span, |entry| entry.at);
-    match (verbs.as_slice(), block) {
-        ([], false) => cx
-            .problems
-            .error(at, Complaint::new("a rule without a verb").help("expected one of allow, deny, count, use")),
-        ([_], false) | ([], true) => {}
-        ([_, ..], true) => cx.problems.error(at, "a block has rules of its own and no verb"),
-        ([first, second, ..], false) => {
-            cx.problems.error(at, format!("one rule has two verbs, `{first}` and `{second}`"));
+        self.rules.push(HostRule {
+            name,
+            named: rule.name.is_some(),
+            at: rule.at.location(),
+            verdict: rule.verdict,
+            audit: rule.audit,
+            matches,
+        });
+    }
+
+    fn warn_unused(&mut self) {
+        for (name, group) in self.groups.iter().filter(|(_, group)| !group.used) {
+            self.cx.problems.warning(group.at, format!("the group `{name}` is not used"));
         }
     }
-    for Entry { key, at, value } in entries {
-        match &**key {
-            "allow" | "deny" | "count" | "when" => fields(value, cx),
-            "use" => {
-                text(value, "a group's name", cx.problems);
-            }
-            "name" => {
-                parse_name(value, cx.problems);
-            }
-            "comment" => {
-                text(value, "a comment", cx.problems);
-            }
-            "mode" => {
-                parse(
-                    value,
-                    "`audit`",
-                    |text| match text {
-                        "audit" | "enforce" => Ok(()),
-                        _ => Err(Complaint::unknown("mode", text, ["enforce", "audit"])),
-                    },
-                    cx.problems,
+}
+
+impl<'n, 't> Context<'_, 'n, 't> {
+    /// Reads one item of `rules:`. `None`: something in it is wrong, and reported.
+    fn host_item(&mut self, node: &'n Node<'t>) -> Option<Item<'n, 't>> {
+        let Kind::Map(entries) = &node.kind else {
+            if !matches!(node.kind, Kind::Bad) {
+                self.problems.error(
+                    node.span,
+                    format!(
+                        "expected a rule such as `deny: {{op: exec, path: \"/tmp/**\"}}`, found {}",
+                        node.describe()
+                    ),
                 );
             }
-            "log" => check_log(value, cx.problems),
-            "limit" => {}
-            "rules" => match &value.kind {
-                Kind::List(items) => rules(items, cx),
-                Kind::Bad => {}
-                _ => cx.problems.error(value.span, format!("expected a list of rules, found {}", value.describe())),
-            },
-            "default" if block => verdict(value, cx.problems),
-            _ => cx.problems.error(*at, unknown_key(key)),
+            return None;
+        };
+        let before = self.problems.errors();
+        let at = entries.first().map_or(node.span, |entry| entry.at);
+        let block = entries.iter().any(|entry| entry.key == "rules");
+        let (mut name, mut audit, mut when, mut rules, mut default) = (None, None, None, None, None);
+        let (mut verbs, mut limit, mut of_rules) = (Vec::new(), None, Vec::new());
+        for Entry { key, at, value } in entries {
+            if matches!(&**key, "mode" | "log" | "limit") {
+                of_rules.push((&**key, *at));
+            }
+            match &**key {
+                "allow" | "deny" | "count" | "use" => verbs.push((&**key, value)),
+                "name" => name = parse_name(value, self.problems).map(|name| (name, value.span)),
+                "comment" => {
+                    text(value, "a comment", self.problems);
+                }
+                "mode" => audit = self.mode(value),
+                "when" => when = Some((*at, self.host_fields(value))),
+                "log" => {
+                    self.deferred.add(Part::Log, *at);
+                    check_log(value, self.problems);
+                }
+                "limit" => {
+                    self.deferred.add(Part::Limit, *at);
+                    limit = Some(value);
+                }
+                "rules" => match &value.kind {
+                    Kind::List(items) => rules = Some(items.as_slice()),
+                    Kind::Bad => {}
+                    _ => {
+                        let message = format!("expected a list of rules, found {}", value.describe());
+                        self.problems.error(value.span, message);
+                    }
+                },
+                "default" if block => {
+                    let verdict = parse(value, "`allow` or `deny`", verdict, self.problems);
+                    default = verdict.map(|verdict| (verdict, *at));
+                }
+                _ => self.problems.error(*at, unknown_key(key)),
+            }
         }
+        let word_only = |cx: &mut Self, whose: &str| {
+            for (key, span) in &of_rules {
+                cx.problems.error(*span, format!("`{key}` beside `{whose}`: it belongs to the rules in it"));
+            }
+        };
+        let item = match (verbs.as_slice(), block) {
+            ([], false) => {
+                if self.problems.errors() == before {
+                    let complaint = Complaint::new("a rule without a verb");
+                    self.problems.error(at, complaint.help("expected one of allow, deny, count, use"));
+                }
+                None
+            }
+            ([], true) => {
+                word_only(self, "rules");
+                let when = match when {
+                    Some((_, fields)) => fields,
+                    None => Some(Fields::default()),
+                };
+                when.zip(rules).map(|(when, rules)| Item::Block { name, at, when, rules, default })
+            }
+            ([("use", value)], false) => {
+                word_only(self, "use");
+                let group = text(value, "a group's name", self.problems);
+                let when = when.map_or(Some(None), |(_, fields)| fields.map(Some));
+                group.zip(when).map(|(group, when)| Item::Use { group, at, name, when })
+            }
+            ([(word, value)], false) => {
+                if let Some((span, _)) = when {
+                    let complaint = Complaint::new("`when` stands beside `use` or `rules` only");
+                    self.problems.error(span, complaint.help("put its fields into the rule's own"));
+                }
+                let verdict = match *word {
+                    "allow" => Verdict::Accept,
+                    "deny" => Verdict::Drop,
+                    _ => Verdict::Count,
+                };
+                if let Some(span) = audit
+                    && !verdict.refuses()
+                {
+                    let help = "audit reports what would be refused; to only count, use the verb `count`";
+                    let message = format!("`mode: audit` on `{word}`, which refuses nothing");
+                    self.problems.error(span, Complaint::new(message).help(help));
+                }
+                if let Some(limit) = limit {
+                    check_limit(limit, verdict, word, self.problems);
+                }
+                let fields = self.host_fields(value);
+                fields.map(|fields| Item::Rule(Rule { name, at, verdict, audit: audit.is_some(), fields }))
+            }
+            ([_, ..], true) => {
+                self.problems.error(at, "a block has rules of its own and no verb");
+                None
+            }
+            ([(first, _), (second, _), ..], false) => {
+                let message = format!("one rule has two verbs, `{first}` and `{second}`");
+                self.problems.error(at, Complaint::new(message).help("each verb begins a rule of its own, with `- `"));
+                None
+            }
+        };
+        if self.problems.errors() == before { item } else { None }
     }
 }
 
@@ -177,84 +473,11 @@ fn unknown_key(key: &str) -> Complaint {
     }
 }
 
-fn verdict(node: &Node<'_>, problems: &mut Problems) {
-    parse(
-        node,
-        "`allow` or `deny`",
-        |text| match text {
-            "allow" | "deny" => Ok(()),
-            _ => Err(Complaint::unknown("verdict", text, ["allow", "deny"])),
-        },
-        problems,
-    );
-}
-
-fn fields<'n, 't>(node: &'n Node<'t>, cx: &mut Context<'_, 'n, 't>) {
-    let entries = match &node.kind {
-        Kind::Map(entries) => entries,
-        Kind::Scalar { text, .. } if text == "any" => return,
-        Kind::Bad => return,
-        _ => {
-            cx.problems.error(
-                node.span,
-                format!("expected fields such as `{{op: exec, path: \"/tmp/**\"}}`, found {}", node.describe()),
-            );
-            return;
-        }
-    };
-    for Entry { key, at, value } in entries {
-        match &**key {
-            "anonymous" | "owner" | "container" => {
-                flag(value, cx.problems);
-            }
-            key if FIELDS.contains(&key) => each(value, cx.problems, cx.sets, key),
-            _ => cx.problems.error(*at, Complaint::unknown("field", key, FIELDS)),
-        }
+/// `allow` or `deny`.
+pub(super) fn verdict(text: &str) -> Result<Verdict, Complaint> {
+    match text {
+        "allow" => Ok(Verdict::Accept),
+        "deny" => Ok(Verdict::Drop),
+        _ => Err(Complaint::unknown("verdict", text, ["allow", "deny"])),
     }
-}
-
-fn each(node: &Node<'_>, problems: &mut Problems, sets: &mut Sets<'_, '_>, field: &str) {
-    let Some(selection) = super::selection::selection(node, problems) else { return };
-    for (text, span) in selection.any_of.into_iter().flatten().chain(selection.none_of) {
-        if let Some(name) = text.strip_prefix('$') {
-            set(field, text, &sets.lookup(name, span, problems), span, problems);
-        } else {
-            problems.check(span, value(field, text));
-        }
-    }
-}
-
-fn set(field: &str, text: &str, value: &SetValue, span: Span, problems: &mut Problems) {
-    let fits = match value {
-        SetValue::Bad => true,
-        SetValue::Paths => ["path", "exe", "ancestor", "target"].contains(&field),
-        SetValue::Addresses(_) => field == "to",
-        SetValue::Ports(_) => field == "port",
-    };
-    if !fits {
-        problems.error(span, format!("{} does not hold what `{field}` takes", quote(text)));
-    }
-}
-
-fn value(field: &str, text: &str) -> Result<(), Complaint> {
-    match field {
-        "op" if OPERATIONS.contains(&text) => Ok(()),
-        "op" => Err(Complaint::unknown("operation", text, OPERATIONS)),
-        "path" | "exe" | "ancestor" | "target" if !text.starts_with(['/', '@']) && !text.starts_with("**/") => {
-            let message = format!("expected a path, found {}", quote(text));
-            Err(Complaint::new(message).help("a path begins with `/` or `**/`; an abstract socket with `@`"))
-        }
-        "to" => values::addresses(text).map(drop),
-        "port" => values::port(text).map(drop),
-        "proto" => values::protocol(text).map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// Checks the `access` of a test and what it expects.
-pub(super) fn access<'n, 't>(node: &'n Node<'t>, expect: Option<&Node<'_>>, cx: &mut Context<'_, 'n, 't>) {
-    if let Some(expect) = expect {
-        verdict(expect, cx.problems);
-    }
-    fields(node, cx);
 }
