@@ -1,6 +1,6 @@
 //! The `tests:` of a policy.
 
-use super::{Context, Hook, frame, judge, line_name, no_members, parse, run_access_tests};
+use super::{Context, Hook, frame, judge, line_name, no_members, parse};
 use crate::model::{Location, PacketTest, Policy, TestPacket};
 
 /// A test that did not come out as written.
@@ -14,13 +14,13 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Runs every test, of packets and of accesses. Dynamic sets are empty and there are no dynamic entries.
+/// Runs every test of packets. Dynamic sets are empty and there are no dynamic entries.
 #[must_use]
 pub fn run_tests(policy: &Policy) -> Vec<Failure> {
     let failure = |(index, test): (usize, &PacketTest)| {
         run(policy, test).err().map(|message| Failure { test: index, at: test.at, message })
     };
-    policy.tests.iter().enumerate().filter_map(failure).chain(run_access_tests(policy)).collect()
+    policy.tests.iter().enumerate().filter_map(failure).collect()
 }
 
 fn run(policy: &Policy, test: &PacketTest) -> Result<(), String> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 #![allow(clippy::format_collect, reason = "short texts")]
 
+mod examples;
 mod fields;
 mod files;
 mod host;
