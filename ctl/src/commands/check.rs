@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ringfence_policy::compile::compile;
 use ringfence_policy::diagnostic::{Diagnostic, Place, Severity};
+use ringfence_policy::links;
 use ringfence_policy::lockout;
 use ringfence_policy::model::Location;
 use ringfence_policy::oracle::{run_access_tests, run_tests};
@@ -40,14 +41,19 @@ pub struct Check {
 
 impl Check {
     pub fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let loaded = policy_source::load(&self.file)?;
-        let policy = &loaded.policy;
-        let compiled = compile(policy).map_err(|error| Failure::BadInput(error.to_string()))?;
-        let failures: Vec<Diagnostic> = run_tests(policy)
-            .into_iter()
-            .chain(run_access_tests(policy))
+        let mut loaded = policy_source::load(&self.file)?;
+        // The tests come before links are followed: they mean the same on every machine.
+        let failed = run_tests(&loaded.policy).into_iter().chain(run_access_tests(&loaded.policy));
+        let failures: Vec<Diagnostic> = failed
             .map(|failure| diagnostic(&loaded.sources, failure.at, format!("test failed: {}", failure.message)))
             .collect();
+        for remark in links::follow(&mut loaded.policy, &links::on_this_machine) {
+            let message = format!("{}: {}", remark.rule, remark.message);
+            let said = diagnostic(&loaded.sources, remark.at, message);
+            loaded.warnings.push(Diagnostic { severity: Severity::Warning, help: remark.help, ..said });
+        }
+        let policy = &loaded.policy;
+        let compiled = compile(policy).map_err(|error| Failure::BadInput(error.to_string()))?;
         let summary = Summary::new(&loaded, &compiled, failures.len());
         if self.listing.json {
             context.json(&summary)?;
