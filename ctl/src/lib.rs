@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error; [`Exit`] is the whole contract of exit codes.
 
+mod access;
 mod accounts;
 mod cli;
 mod commands;

@@ -375,7 +375,7 @@ fn explain_asks_with_numbers_and_answers_expectations() {
     let run = daemon.ringctl(["explain", "--packet", packet]);
     assert_eq!(
         run.out,
-        "drop by default (p.yaml:3), generation 7, mode audit: a refusal is counted and the packet passes\n  \
+        "drop by default (p.yaml:3), generation 7, mode audit: a refusal is counted and let go\n  \
          no  web  port: 22 is not 80\n"
     );
     let asked = &daemon.asked()[0].2["packet"];

@@ -19,6 +19,7 @@ pub mod users;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use document::{
-    Copies, Loaded, SetFile, SourceText, load, load_texts, load_texts_with_copies, load_with_copies, parse_packet_spec,
+    Copies, Loaded, SetFile, SourceText, load, load_texts, load_texts_with_copies, load_with_copies, parse_access_spec,
+    parse_packet_spec,
 };
 pub use schema::schema;

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use ringfence_api::{Considered, ExplainRequest, Explanation, Mode};
 use ringfence_policy::model::{self, Location, Policy, TestPacket};
 use ringfence_policy::oracle::{self, LineRef};
@@ -9,26 +9,36 @@ use ringfence_policy::oracle::{self, LineRef};
 use super::Listing;
 use crate::context::Context;
 use crate::table::{Table, clean, styled, word_style};
-use crate::{Exit, Failure, packet, policy_source};
+use crate::{Exit, Failure, access, packet, policy_source};
 
-/// Say which rule decides about a packet, and why
+/// Say which rule decides about a packet or a system call, and why
 ///
 /// Every rule up to the one that decides is listed, with the condition that failed.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("question").required(true).args(["packet", "access"]), after_help = "\
 Fields of a packet: interface, direction (ingress unless said, or egress), from, to, proto, port, source_port, flags,
 icmp, vlan, dscp, mark, length, fragment, hop_limit, family.
+Fields of a call: op, path, fstype, anonymous, exe, ancestor, uid, gid, owner, auid, unit, cgroup, container, to, port,
+proto, family, type, capability, signal, target.
 
 Examples:
   ringctl explain --packet 'interface=eth0 proto=tcp from=203.0.113.5 to=192.0.2.1 port=22'
   ringctl explain --policy new.yaml --expect drop --packet 'proto=udp from=2001:db8::1 to=2001:db8::2 port=53'
+  ringctl explain --access 'op=read path=/etc/shadow exe=/usr/bin/cat uid=1000'
+  ringctl explain --access 'op=write path=/var/lib/nginx/x' --pid 4711    as process 4711
 
 Without --policy the kernel's own program is asked, with the sets and entries in force; nothing is sent or counted.
 With --policy nothing is asked of the daemon or the kernel; dynamic sets and entries are taken as empty.")]
 pub struct Explain {
     /// The packet, as FIELD=VALUE words
     #[arg(long, value_name = "FIELDS")]
-    packet: String,
+    packet: Option<String>,
+    /// The system call, as FIELD=VALUE words
+    #[arg(long, value_name = "FIELDS")]
+    access: Option<String>,
+    /// Take the caller of the system call from this process where it is not said
+    #[arg(long, value_name = "PID", requires = "access", conflicts_with = "policy")]
+    pid: Option<u32>,
     /// Judge by this policy (a file, a directory of *.yaml, or `-`) instead of the one in force
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -44,6 +54,9 @@ enum Verdict {
     Accept,
     Drop,
     Reject,
+    Allow,
+    Deny,
+    WouldDeny,
 }
 
 impl Verdict {
@@ -52,18 +65,22 @@ impl Verdict {
             Self::Accept => "accept",
             Self::Drop => "drop",
             Self::Reject => "reject",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::WouldDeny => "would-deny",
         }
     }
 }
 
 impl Explain {
     pub fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        let (packet, ingress) = ringfence_policy::parse_packet_spec(&self.packet).map_err(Failure::Policy)?;
-        let explanation = if let Some(path) = &self.policy {
-            offline(path, &packet, ingress)?
-        } else {
-            let request = ExplainRequest { packet: packet::to_api(packet, ingress) };
-            context.ask(context.client.explain(&request))?
+        let explanation = match (&self.access, &self.policy) {
+            (Some(words), Some(path)) => access::offline(path, words)?,
+            (Some(words), None) => {
+                let request = access::request(words, self.pid)?;
+                context.ask(context.client.explain_access(&request))?
+            }
+            (None, _) => self.about_packet(context)?,
         };
         if self.listing.json {
             context.json(&explanation)?;
@@ -76,6 +93,20 @@ impl Explain {
                 Err(Failure::No(format!("expected {}, the verdict is {}", expected.word(), explanation.verdict)))
             }
             _ => Ok(Exit::Done),
+        }
+    }
+}
+
+impl Explain {
+    fn about_packet(&self, context: &Context) -> Result<Explanation, Failure> {
+        let words = self.packet.as_deref().unwrap_or_default();
+        let (packet, ingress) = ringfence_policy::parse_packet_spec(words).map_err(Failure::Policy)?;
+        match &self.policy {
+            Some(path) => offline(path, &packet, ingress),
+            None => {
+                let request = ExplainRequest { packet: packet::to_api(packet, ingress) };
+                Ok(context.ask(context.client.explain(&request))?)
+            }
         }
     }
 }
@@ -137,7 +168,7 @@ fn write_explanation(explanation: &Explanation, out: &mut dyn Write) -> std::io:
         write!(out, ", generation {generation}")?;
     }
     if explanation.mode == Mode::Audit {
-        write!(out, ", mode audit: a refusal is counted and the packet passes")?;
+        write!(out, ", mode audit: a refusal is counted and let go")?;
     }
     writeln!(out)?;
     let mut table = Table::plain();

@@ -1,14 +1,18 @@
 //! A call as it is asked about, completed from a live process.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use ringfence_abi::host::op;
 use ringfence_api::AccessRequest;
 use ringfence_policy::model::{Access, ObjectPath};
 
 use super::access::operation;
 use crate::error::{Error, Result};
 
+/// Of whom nothing is said: what no pattern but `/**` names.
+const ANY: &str = "/";
 /// `unset` as the kernel has it.
 const NO_LOGIN: u32 = u32::MAX;
 /// A process tree is not this deep unless it is made to be.
@@ -30,19 +34,21 @@ struct Subject {
 /// The whole of a call: what was said, else what the process has, else what a usual call has.
 pub fn complete(request: AccessRequest) -> Result<Access> {
     let said = request.access;
-    let op = operation(&said.op)?;
+    let number = operation(&said.op)?;
     let path = said.path.map(object).transpose()?;
     let on_file = matches!(path, Some(ObjectPath::Host(_)));
     let from = match request.pid {
         Some(pid) => Subject::of(pid)?,
-        None => Subject { auid: NO_LOGIN, ..Subject::default() },
+        None => {
+            Subject { exe: Some(ANY.to_owned()), cgroup: Some(ANY.to_owned()), auid: NO_LOGIN, ..Subject::default() }
+        }
     };
     let uid = if on_file { from.fsuid } else { from.euid };
     Ok(Access {
-        op,
+        op: number,
         fstype: said.fstype,
-        anonymous: said.anonymous.or(path.as_ref().map(|_| false)),
-        owner: said.owner.or(on_file.then_some(false)),
+        anonymous: said.anonymous.or((number == op::EXEC || number == op::MAP_EXEC).then_some(false)),
+        owner: said.owner.or_else(|| owner(path.as_ref(), said.uid.unwrap_or(uid))),
         path,
         exe: said.exe.or(from.exe),
         tainted: said.tainted,
@@ -61,6 +67,12 @@ pub fn complete(request: AccessRequest) -> Result<Access> {
         signal: said.signal,
         target: said.target,
     })
+}
+
+/// Whether a file belongs to a user; one that cannot be looked at does not.
+fn owner(path: Option<&ObjectPath>, uid: u32) -> Option<bool> {
+    let Some(ObjectPath::Host(path)) = path else { return None };
+    Some(fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == uid))
 }
 
 /// `/host/path`, or `@name` of an abstract socket.
@@ -136,7 +148,6 @@ fn ancestors(mut pid: u32) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use ringfence_abi::host::op;
     use ringfence_api::Access as Said;
 
     use super::*;
@@ -152,7 +163,10 @@ mod tests {
         let access = complete(AccessRequest { access, pid: Some(std::process::id()) }).unwrap();
         assert_eq!((access.op, access.exe, access.uid), (op::READ, Some(own), 1234));
         assert!(!access.ancestors.is_empty() && !access.gids.is_empty());
-        assert_eq!((access.owner, access.anonymous), (Some(false), Some(false)));
+        assert_eq!((access.owner, access.anonymous), (Some(false), None));
+        let own = Said { path: Some("/".into()), uid: Some(0), ..said("exec") };
+        let access = complete(AccessRequest { access: own, pid: None }).unwrap();
+        assert_eq!((access.owner, access.anonymous), (Some(true), Some(false)));
         let gone = AccessRequest { access: said("read"), pid: Some(u32::MAX) };
         assert!(complete(gone).unwrap_err().to_string().contains("cannot look at process"));
     }
@@ -160,7 +174,8 @@ mod tests {
     #[test]
     fn what_is_left_out_is_absent() {
         let access = complete(AccessRequest { access: said("setuid"), pid: None }).unwrap();
-        assert_eq!((access.path, access.owner, access.anonymous, access.exe), (None, None, None, None));
+        assert_eq!((access.path, access.owner, access.anonymous), (None, None, None));
+        assert_eq!(access.exe.as_deref(), Some("/"));
         assert_eq!((access.uid, access.auid), (0, NO_LOGIN));
         let abstract_name = Said { path: Some("@x".into()), ..said("connect") };
         let access = complete(AccessRequest { access: abstract_name, pid: None }).unwrap();

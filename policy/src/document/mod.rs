@@ -43,7 +43,7 @@ use self::problems::{Complaint, Problems};
 use self::sets::{BUILT_IN, Sets};
 use self::source::{Lines, Span};
 use crate::diagnostic::{Diagnostic, Report};
-use crate::model::{Chain, DynamicSet, HostChain, Mode, Policy, SetId, TestPacket};
+use crate::model::{Access, Chain, DynamicSet, HostChain, Mode, Policy, SetId, TestPacket};
 use crate::users::Users;
 
 const _: () = assert!(MAX_DYNAMIC_SETS <= MAX_CHAIN_SETS);
@@ -133,6 +133,44 @@ pub fn parse_packet_spec(spec: &str) -> Result<(TestPacket, bool), Report> {
     let source = SourceText { name: "packet".into(), text: spec.to_owned(), base: PathBuf::new() };
     let lines = Lines::of(spec);
     Err(problems.into_report(&[source], &[lines]))
+}
+
+/// Reads a system call from `op=read path=/etc/shadow exe=/usr/bin/cat uid=1000`: the fields of an access in `tests:`.
+pub fn parse_access_spec(spec: &str) -> Result<Access, Report> {
+    let mut problems = Problems::default();
+    let copies = Copies::new();
+    let (mut sets, mut deferred, users) = (Sets::new(false, &copies), Deferred::default(), Users::default());
+    let mut cx = Context {
+        sets: &mut sets,
+        problems: &mut problems,
+        deferred: &mut deferred,
+        users: &users,
+        interfaces: None,
+        audit_policy: false,
+    };
+    let mut access = host::AccessBuilder::default();
+    let mut column = 1;
+    for word in spec.split(' ') {
+        let width = word.chars().count() as u32;
+        let span = Span { file: 0, line: 1, column, end: column + width };
+        column += width + 1;
+        if word.is_empty() {
+            continue;
+        }
+        let result = match word.split_once('=') {
+            Some((key, value)) => access.set(key, value, &cx),
+            None => Err(Complaint::new(format!("expected `field=value`, found {}", problems::quote(word)))),
+        };
+        cx.problems.check(span, result);
+    }
+    let access = access.finish(Span { file: 0, line: 1, column: 1, end: column }, &mut cx);
+    match access {
+        Some(access) if problems.errors() == 0 => Ok(access),
+        _ => {
+            let source = SourceText { name: "access".into(), text: spec.to_owned(), base: PathBuf::new() };
+            Err(problems.into_report(&[source], &[Lines::of(spec)]))
+        }
+    }
 }
 
 fn build(
