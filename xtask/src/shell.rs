@@ -1,6 +1,7 @@
 //! Running other programs: each command is printed, and its failure names it.
 
 use std::{
+    ffi::OsStr,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 const BOUND: Duration = Duration::from_mins(30);
 
 /// What the tests are built for.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The workspace's directory.
 pub fn root() -> PathBuf {
@@ -27,10 +28,10 @@ pub fn target_dir() -> PathBuf {
 }
 
 /// A command in the workspace's directory that ends after a bounded time and reads nothing.
-pub fn command(program: &str, arguments: &[&str]) -> Command {
+pub fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     // `--foreground`: ^C on a terminal reaches the command too.
-    command.args(["--foreground", "--kill-after=10", &BOUND.as_secs().to_string(), program]);
+    command.args(["--foreground", "--kill-after=10", &BOUND.as_secs().to_string()]).arg(program);
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
     command
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{bpf, fuzz, setup, shell, vm};
+use crate::{bpf, demo, fuzz, setup, shell, vm};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -30,6 +30,8 @@ enum Part {
     Unit,
     /// Tests with real packets in network namespaces, and the differential tests
     Netns,
+    /// The demonstration runs to its end
+    Demo,
     /// The same packets on Debian's kernels, in virtual machines
     Vm,
     /// Each fuzz target for a minute
@@ -121,6 +123,7 @@ impl Part {
             }
             Self::Unit => tests(&["--workspace", "--exclude", "ringfence-tests"], checks),
             Self::Netns => tests(&["--package", "ringfence-tests"], checks),
+            Self::Demo => demo::show(checks),
             Self::Vm => vm::run_all(checks),
             Self::Fuzz => fuzz::run(),
         }
