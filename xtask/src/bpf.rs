@@ -17,9 +17,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{setup, shell};
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 2] = ["dispatch", "network"];
-/// Those of the project's crates that the objects are made of.
-const OWN_CRATES: [&str; 4] = ["ringfence_abi", "ringfence_engine", "dispatch", "network"];
+const OBJECTS: [&str; 3] = ["dispatch", "network", "cgroup"];
+/// The directories they are built in, each a workspace of its own.
+const SOURCES: [&str; 2] = ["datapath-ebpf", "lsm-ebpf"];
+/// Those of the project's crates that the objects are made of besides themselves.
+const OWN_CRATES: [&str; 2] = ["ringfence_abi", "ringfence_engine"];
 const LINKER: &str = "0.13.0";
 const RECORD: &str = "TOOLCHAIN";
 
@@ -51,7 +53,7 @@ pub fn rustc() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let compiler = arguments.next().context("cargo names the compiler first")?;
     let arguments: Vec<OsString> = arguments.collect();
-    let own = |name: &OsString| name.to_str().is_some_and(|name| OWN_CRATES.contains(&name));
+    let own = |name: &OsString| name.to_str().is_some_and(|name| OWN_CRATES.contains(&name) || OBJECTS.contains(&name));
     let is_own = arguments.windows(2).any(|pair| pair[0] == "--crate-name" && own(&pair[1]));
     let fixed = |argument: OsString| {
         let replace = is_own && argument.to_str().is_some_and(|text| text.starts_with("metadata="));
@@ -154,24 +156,26 @@ impl Toolchain {
 
     /// Builds and strips the objects into `into`.
     fn build(&self, into: &Path) -> Result<()> {
-        let sources = shell::root().join("datapath-ebpf");
         let target = shell::root().join("target/bpf");
         // Built anew each time: what is compared must come from these sources and this toolchain.
         if target.join(TARGET).exists() {
             fs::remove_dir_all(target.join(TARGET))?;
         }
-        let mut build = cargo(&["build", "--quiet", "--release", "--locked", "--target", TARGET]);
-        match &self.rustc {
-            // aya-ebpf needs `asm_experimental_arch`, which a stable compiler has but does not offer.
-            Some(rustc) => build.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
-            None => build.env("RUSTUP_TOOLCHAIN", "nightly"),
-        };
-        if self.rustc.is_none() {
-            build.args(["-Z", "build-std=core"]);
+        for sources in SOURCES {
+            let mut build = cargo(&["build", "--quiet", "--release", "--locked", "--target", TARGET]);
+            match &self.rustc {
+                // aya-ebpf needs `asm_experimental_arch`, which a stable compiler has but does not offer.
+                Some(rustc) => build.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
+                None => build.env("RUSTUP_TOOLCHAIN", "nightly"),
+            };
+            if self.rustc.is_none() {
+                build.args(["-Z", "build-std=core"]);
+            }
+            let flags = flags(sources)?.join("\u{1f}");
+            build.arg("--target-dir").arg(&target).env("CARGO_ENCODED_RUSTFLAGS", flags);
+            build.env("RUSTC_WRAPPER", std::env::current_exe()?).env(WRAPPED, "1");
+            shell::run(build.current_dir(shell::root().join(sources)))?;
         }
-        build.arg("--target-dir").arg(&target).env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\u{1f}"));
-        build.env("RUSTC_WRAPPER", std::env::current_exe()?).env(WRAPPED, "1");
-        shell::run(build.current_dir(sources))?;
         fs::create_dir_all(into)?;
         for name in OBJECTS {
             // Debug sections go, BTF and its line information stay.
@@ -193,7 +197,7 @@ impl Toolchain {
 }
 
 /// Compiler flags; paths of this machine are replaced, because BTF names the source files.
-fn flags() -> Result<Vec<String>> {
+fn flags(sources: &str) -> Result<Vec<String>> {
     // Zeroing and copying is a few stores in place, not a call of a byte-wise loop: calls cost time, and inside loops the
     // verifier of 6.1 refuses them.
     const IN_PLACE: &str = "-Clink-arg=--disable-expand-memcpy-in-order";
@@ -202,11 +206,11 @@ fn flags() -> Result<Vec<String>> {
     flags.push(format!("--remap-path-prefix={}=ringfence", shell::root().display()));
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).context("no cargo home")?;
-    let sources = home.join("registry/src");
+    let registry = home.join("registry/src");
     // Fetching creates the registry's directory, whose name differs with the registry.
-    shell::run(cargo(&["fetch", "--quiet", "--locked"]).current_dir(shell::root().join("datapath-ebpf")))?;
-    for registry in fs::read_dir(&sources).with_context(|| sources.display().to_string())? {
-        flags.push(format!("--remap-path-prefix={}=registry", registry?.path().display()));
+    shell::run(cargo(&["fetch", "--quiet", "--locked"]).current_dir(shell::root().join(sources)))?;
+    for source in fs::read_dir(&registry).with_context(|| registry.display().to_string())? {
+        flags.push(format!("--remap-path-prefix={}=registry", source?.path().display()));
     }
     Ok(flags)
 }

@@ -224,11 +224,10 @@ pub fn open(kernel: &Kernel, object: &Object, directory: &Path, consts: &HostCon
     let nowhere = KernelLayout { rename_lock: 0, offsets: [NO_OFFSET; layout::COUNT] };
     let layout = kernel.host.layout.as_ref().unwrap_or(&nowhere);
     let explain = u32::from(explain);
-    let globals = [
-        (names::HOST, sys::bytes(consts)),
-        (names::KERNEL, sys::bytes(layout)),
-        (names::EXPLAIN, sys::bytes(&explain)),
-    ];
+    let mut globals = vec![(names::HOST, sys::bytes(consts)), (names::KERNEL, sys::bytes(layout))];
+    if object.name() == LSM.name() {
+        globals.push((names::EXPLAIN, sys::bytes(&explain)));
+    }
     object.open(&kernel.pins, &all, &globals)
 }
 

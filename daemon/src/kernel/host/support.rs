@@ -36,7 +36,7 @@ pub struct Support {
 pub struct Found {
     /// For the status.
     pub support: Support,
-    /// Where the kernel keeps what the programs read; `None` with an obstacle in `support.lsm`.
+    /// Where the kernel keeps what the programs read.
     pub layout: Option<KernelLayout>,
     /// The cgroup; `None` with an obstacle in `support.cgroup`.
     pub cgroup: Option<OwnedFd>,
@@ -44,17 +44,25 @@ pub struct Found {
 
 /// Tries everything. `cgroup` is a directory of a cgroup2 file system; `None`: the root of the one that is mounted.
 pub fn find(cgroup: Option<&Path>) -> Found {
-    let (layout, missing) = match security() {
-        Ok((layout, missing)) => (Ok(layout), missing),
-        Err(obstacle) => (Err(obstacle), Vec::new()),
+    let btf = Btf::read().ok().flatten();
+    let missing = btf.as_ref().map(missing_hooks).unwrap_or_default();
+    let lsm = btf.as_ref().ok_or(Obstacle::NoBtf).and_then(security);
+    // Without security hooks no path is walked, and the lock over names is of no interest.
+    let without_paths = || layout::resolve(btf.as_ref()?, 0).ok();
+    let (lsm, layout) = match lsm {
+        Ok(layout) => (None, Some(layout)),
+        Err(obstacle) => (Some(obstacle), without_paths()),
     };
     let cgroup = cgroup.map_or_else(cgroup_root, |path| Ok(path.to_owned())).and_then(|path| open_cgroup(&path));
-    let support = Support { lsm: layout.as_ref().err().cloned(), cgroup: cgroup.as_ref().err().cloned(), missing };
-    Found { support, layout: layout.ok(), cgroup: cgroup.ok() }
+    let support = Support { lsm, cgroup: cgroup.as_ref().err().cloned(), missing };
+    Found { support, layout, cgroup: cgroup.ok() }
 }
 
-fn security() -> Result<(KernelLayout, Vec<&'static str>), Obstacle> {
-    let btf = Btf::read().map_err(|_| Obstacle::NoBtf)?.ok_or(Obstacle::NoBtf)?;
+fn missing_hooks(btf: &Btf) -> Vec<&'static str> {
+    HOOKS.iter().map(|hook| hook.name).filter(|name| !btf.has_function(&format!("bpf_lsm_{name}"))).collect()
+}
+
+fn security(btf: &Btf) -> Result<KernelLayout, Obstacle> {
     // A hook that every kernel has, and hardly anybody calls.
     let hook = btf.function("bpf_lsm_settime").ok_or(Obstacle::NotBuilt)?;
     // Attached for an instant. A kernel may load such programs and still refuse to attach them.
@@ -68,9 +76,7 @@ fn security() -> Result<(KernelLayout, Vec<&'static str>), Obstacle> {
     }
     let hidden = || Obstacle::Layout { member: "the symbol rename_lock (CONFIG_KALLSYMS_ALL)".to_owned() };
     let rename_lock = layout::symbol("rename_lock").ok().flatten().ok_or_else(hidden)?;
-    let lacks = |name: &&str| !btf.has_function(&format!("bpf_lsm_{name}"));
-    let missing = HOOKS.iter().map(|hook| hook.name).filter(lacks).collect();
-    Ok((layout::resolve(&btf, rename_lock)?, missing))
+    layout::resolve(btf, rename_lock)
 }
 
 /// The names of the started security modules, as in the boot parameter `lsm=`.

@@ -3,5 +3,6 @@
 mod attaching;
 mod dynamic;
 mod generations;
+mod host;
 mod owning;
 mod world;
