@@ -12,6 +12,7 @@ pub mod links;
 pub mod lockout;
 pub mod model;
 pub mod oracle;
+pub mod paths;
 pub mod ranges;
 pub mod schema;
 pub mod services;

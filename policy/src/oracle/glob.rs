@@ -127,5 +127,5 @@ fn in_unit(name: &str, cgroup: &str) -> bool {
     let pattern: String = name.chars().map(plain).collect();
     let named = |component: &str| plain_matches(pattern.as_bytes(), component.as_bytes());
     (0..components.len())
-        .any(|at| named(components[at]) && components[..at].iter().all(|above| above.ends_with(".slice")))
+        .any(|at| named(components[at]) && components[..at].iter().all(|above| above.strip_suffix(".slice").is_some()))
 }

@@ -251,7 +251,7 @@ fn flags(rule: &HostRule) -> Option<Indices> {
     let mut indices: Indices = (0..FLAGS_SPACE)
         .filter(|index| {
             accepts(matches.owner, index / FLAGS_OWNER)
-                && accepts(matches.anonymous, index / FLAGS_ANONYMOUS & 3)
+                && accepts(matches.anonymous, (index / FLAGS_ANONYMOUS) & 3)
                 && accepts(matches.container, index & 3)
         })
         .map(|index| (index, index))

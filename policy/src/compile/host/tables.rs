@@ -153,7 +153,7 @@ fn gid_holds(one: &GidMatch, distinct: &[Ranges], mask: u32) -> bool {
 fn gid_runs(distinct: &[Ranges]) -> Vec<(u128, u32)> {
     let mut starts: Vec<u32> = distinct
         .iter()
-        .flat_map(|ranges| ranges.as_slice())
+        .flat_map(Ranges::as_slice)
         .flat_map(|&(low, high)| [Some(low), high.checked_add(1)])
         .flatten()
         .chain([0])

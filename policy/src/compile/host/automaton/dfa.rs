@@ -116,13 +116,14 @@ impl Builder<'_> {
                 }
                 *known
             }
-            several => match self.several.get(several) {
-                Some(known) => *known,
-                None => {
+            several => {
+                if let Some(known) = self.several.get(several) {
+                    *known
+                } else {
                     self.several.insert(several.into(), next);
                     next
                 }
-            },
+            }
         };
         if number == next {
             self.total += closed.len();
