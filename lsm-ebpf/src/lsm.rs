@@ -1,26 +1,24 @@
-//! The frame of the LSM programs. There is no hook in it: the host half brings one file a hook below `hooks/`, and
-//! nothing is loaded or attached from this object until then (`ringctl status` says that the half is unavailable).
+//! The programs of one generation at security hooks: they judge calls with tables that are theirs alone.
 //!
-//! What is fixed already: an invocation reads the pinned cell once, as the network dispatchers do, and a verdict becomes
-//! an errno in [`outcome`] and nowhere else.
+//! The dispatchers tail-call them. The same object is loaded a second time with `EXPLAIN` set, for its one XDP program
+//! that answers `ringctl explain`: it decides in the same way and changes nothing.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
-use ringfence_abi::{generation::Cell, verdict::ACCEPT};
-
-/// Shared with the network half by its pin.
-#[map]
-pub static CELL: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// `EACCES` as hooks return it.
-const REFUSED: i32 = -13;
-
-/// What a hook returns: the answer of the hooks before it, if that is a refusal, else ours.
-#[inline(always)]
-pub fn outcome(before: i32, verdict: u8, audit: bool) -> i32 {
-    if before != 0 || verdict == ACCEPT || audit { before } else { REFUSED }
-}
+mod arena;
+mod call;
+mod explain;
+mod hooks;
+mod judge;
+mod kernel;
+mod maps;
+mod mounts;
+mod repeat;
+mod report;
+mod scratch;
+mod subject;
+mod walk;
 
 #[cfg(not(test))]
 #[panic_handler]
@@ -28,7 +26,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// Kernel helpers of LSM programs are for programs under the GPL only.
+// The helpers used are for programs under the GPL only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 4] = *b"GPL\0";

@@ -58,6 +58,13 @@ impl Walk {
         }
     }
 
+    /// What can still be reached below: 0 is nothing that matters.
+    #[inline(always)]
+    #[must_use]
+    pub fn reach<T: Tables>(&self, automaton: &Automaton, tables: &T) -> Option<u32> {
+        tables.u32(info(automaton, tables, self.state)? + 8)
+    }
+
     /// The leaf of a directory that ends here together with all that lies below it.
     #[inline(always)]
     pub fn below<T: Tables>(&self, automaton: &Automaton, tables: &T) -> Option<u32> {

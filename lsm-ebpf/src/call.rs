@@ -1,0 +1,285 @@
+//! A call on its way through a hook: what is common to all of them.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use ringfence_abi::{
+    host::{
+        FLAGS_ANONYMOUS, FLAGS_OWNER, LEAF_ABSENT, SMALL_ABSENT, TRI_ABSENT, TRI_NO, TRI_YES,
+        field::{CAPABILITY, FAMILY, FLAGS, FSTYPE, PORT, PROTO, SIGNAL, TYPE},
+        line, op,
+    },
+    chain::PORT_ABSENT,
+    verdict::DROP,
+};
+use ringfence_engine::{
+    bits::lowest,
+    host::access::{Address, Classifier},
+    ro::read,
+    search::Outcome,
+};
+
+use crate::{
+    arena::Arena,
+    judge::{any_entries, judge},
+    kernel::{Dentry, File, Inode, SuperBlock, Task},
+    maps::{HOST, scratch, scratch_of_cpu, state},
+    mounts,
+    repeat::repeat,
+    report,
+    scratch::Frame,
+    subject,
+    walk::{self, Wish},
+};
+
+/// `EACCES` as hooks return it; where the kernel makes something else of it, `docs/host-operations.md` says so.
+const REFUSED: i32 = -13;
+/// `FMODE_BACKING`: a file behind an overlay's (6.5 and newer).
+const MODE_BACKING: u32 = 0x200_0000;
+
+/// The bit of an operation.
+pub const fn bit(op: u32) -> u32 {
+    1 << op
+}
+
+/// Operations that are about a file: they go by the file system ids.
+const OF_FILES: u32 = (bit(op::MOUNT) << 1) - 1 | bit(op::UMOUNT) | bit(op::IOCTL) | bit(op::MODULE_LOAD);
+
+/// A call that is judged.
+#[derive(Clone, Copy)]
+pub struct Call {
+    pub frame: Frame,
+}
+
+/// Judges a call that may ask for some of `ops`; `judge` says what it is about and what it asks. What the hook returns.
+#[inline(always)]
+pub fn judged(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
+    if !is_asked(ops) {
+        return 0;
+    }
+    // SAFETY: the helper has no preconditions.
+    if unsafe { bpf_get_current_pid_tgid() } >> 32 == 1 {
+        report::count(line::INIT);
+        return 0;
+    }
+    let (Some(scratch), Some(arena)) = (scratch(Task::current()), Arena::get()) else {
+        return refuse(line::MEMORY);
+    };
+    let call = Call { frame: Frame::new(scratch, arena) };
+    match call.begin(ops).and_then(|()| judge(call)) {
+        Some(true) => 0,
+        Some(false) => verdict(),
+        None => refuse(Outcome::TABLES.line),
+    }
+}
+
+/// The same in a hook that runs with interrupts off, in whatever thread: `file_send_sigiotask`.
+#[inline(always)]
+pub fn judged_anywhere(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
+    if !is_asked(ops) {
+        return 0;
+    }
+    let (Some(scratch), Some(arena)) = (scratch_of_cpu(), Arena::get()) else { return refuse(line::MEMORY) };
+    let call = Call { frame: Frame::new(scratch, arena) };
+    match call.absent().and_then(|()| judge(call)) {
+        Some(true) => 0,
+        Some(false) => verdict(),
+        None => refuse(Outcome::TABLES.line),
+    }
+}
+
+/// Whether anything may be refused or counted here.
+#[inline(always)]
+pub fn is_asked(ops: u32) -> bool {
+    read(&HOST.ops) & ops != 0 || state().is_some_and(any_entries)
+}
+
+/// Refuses, counted by a line of its own.
+#[inline(always)]
+pub fn refuse(line: u32) -> i32 {
+    report::decided(Outcome { line, verdict: u32::from(DROP) }, 0);
+    verdict()
+}
+
+/// What a refusal is, in the mode that is in force.
+#[inline(always)]
+fn verdict() -> i32 {
+    if report::enforcing() { REFUSED } else { 0 }
+}
+
+impl Call {
+    #[inline(always)]
+    pub fn classes(&self) -> Classifier<'_, Arena> {
+        Classifier { host: &HOST, tables: self.frame.tables() }
+    }
+
+    #[inline(always)]
+    fn begin(&self, ops: u32) -> Option<()> {
+        self.absent()?;
+        subject::current(&self.frame, ops & OF_FILES != 0)
+    }
+
+    /// Nothing is known of the call but what follows.
+    #[inline(always)]
+    pub fn absent(&self) -> Option<()> {
+        let scratch = self.frame.scratch();
+        scratch.quiet = 0;
+        scratch.refused = 0;
+        scratch.questions = [0; 2];
+        scratch.places[0].leaf = LEAF_ABSENT;
+        scratch.places[0].entries = 0;
+        let (classes, access) = (self.classes(), &mut scratch.access);
+        classes.direct::<PORT>(access, PORT_ABSENT)?;
+        classes.direct::<PROTO>(access, SMALL_ABSENT)?;
+        classes.direct::<FAMILY>(access, SMALL_ABSENT)?;
+        classes.direct::<TYPE>(access, SMALL_ABSENT)?;
+        classes.direct::<CAPABILITY>(access, SMALL_ABSENT)?;
+        classes.direct::<SIGNAL>(access, SMALL_ABSENT)?;
+        classes.address(access, Address::Absent)?;
+        classes.no_fstype(access);
+        classes.target(access, LEAF_ABSENT)?;
+        self.flags(TRI_ABSENT, TRI_ABSENT)
+    }
+
+    /// Sets owner and namelessness; the container is the current task's.
+    #[inline(always)]
+    pub fn flags(&self, owner: u32, anonymous: u32) -> Option<()> {
+        if !self.classes().reads(FLAGS) {
+            return Some(());
+        }
+        let container = if Task::current().namespace_level() > 0 { TRI_YES } else { TRI_NO };
+        let index = owner * FLAGS_OWNER + anonymous * FLAGS_ANONYMOUS + container;
+        self.classes().direct::<FLAGS>(&mut self.frame.scratch().access, index)
+    }
+
+    /// Sets what rules read of an inode; `None` for a name that is about to be made: it will be the caller's.
+    #[inline(always)]
+    pub fn inode(&self, inode: Option<Inode>) -> Option<()> {
+        let Some(inode) = inode else { return self.flags(TRI_YES, TRI_NO) };
+        let owner = if inode.uid() == self.frame.scratch().uid { TRI_YES } else { TRI_NO };
+        let nameless = inode.links() == 0 || inode.super_block().is_internal();
+        self.flags(owner, if nameless { TRI_YES } else { TRI_NO })
+    }
+
+    /// Sets the file system's type.
+    #[inline(always)]
+    pub fn file_system(&self, super_block: SuperBlock) -> Option<()> {
+        if self.classes().reads(FSTYPE) {
+            self.classes().fstype(&mut self.frame.scratch().access, super_block.type_name())?;
+        }
+        Some(())
+    }
+
+    /// Sets what the call is about: an existing file by its name.
+    #[inline(always)]
+    pub fn dentry(&self, dentry: Dentry, wish: Wish) -> Option<()> {
+        self.inode(Some(dentry.inode()))?;
+        self.file_system(dentry.super_block())?;
+        walk::locate(&self.frame, dentry, 0, wish);
+        Some(())
+    }
+
+    /// The same for a name that is about to be made.
+    #[inline(always)]
+    pub fn new_name(&self, dentry: Dentry) -> Option<()> {
+        self.inode(None)?;
+        self.file_system(dentry.super_block())?;
+        walk::locate(&self.frame, dentry, 0, Wish::ITSELF);
+        Some(())
+    }
+
+    /// Sets what the call is about: an open file. `Some(false)`: it has been judged already, as the overlay's file that
+    /// it stands behind.
+    #[inline(always)]
+    pub fn file(&self, file: File) -> Option<bool> {
+        let (inode, dentry) = (file.inode(), file.dentry());
+        if file.mode() & MODE_BACKING != 0 {
+            // 6.5 and newer: the file is opened by its own name, after the overlay's.
+            let outer = file.user_dentry();
+            if outer != 0 && mounts::is_known_by_address(outer) {
+                return Some(false);
+            }
+        } else if inode.address() != dentry.inode().address() && !inode.is_null() {
+            // Before that: under the overlay's name, with the inode alone showing what is opened.
+            if mounts::is_known(dentry.super_block()) {
+                return Some(false);
+            }
+            self.inode(Some(inode))?;
+            self.file_system(inode.super_block())?;
+            walk::locate_alias(&self.frame, inode, 0);
+            return Some(true);
+        }
+        self.inode(Some(inode))?;
+        self.file_system(dentry.super_block())?;
+        walk::locate(&self.frame, dentry, 0, Wish::ITSELF);
+        Some(true)
+    }
+
+    /// Asks for each of `ops` at the first place; `true`: none is refused.
+    #[inline(always)]
+    pub fn ask(&self, ops: u32) -> Option<bool> {
+        self.ask_both(ops, 0)
+    }
+
+    /// Asks for operations at the first place and at the second.
+    #[inline(always)]
+    pub fn ask_both(&self, first: u32, second: u32) -> Option<bool> {
+        let scratch = self.frame.scratch();
+        scratch.questions = [first, second];
+        repeat!(2 * op::COUNT, question, &raw const self.frame);
+        Some(self.frame.scratch().refused == 0)
+    }
+
+    /// A new name must not allow what the old one refuses. `true`: it does not.
+    #[inline(always)]
+    pub fn keeps_protection(&self) -> Option<bool> {
+        repeat!(PROTECTIONS.len() as u32, protection, &raw const self.frame);
+        Some(self.frame.scratch().refused == 0)
+    }
+}
+
+unsafe extern "C" fn question(_: u32, context: *mut c_void) -> i64 {
+    let frame = Frame::of(context);
+    let scratch = frame.scratch();
+    let second = scratch.questions[0] == 0;
+    let questions = if second { scratch.questions[1] } else { scratch.questions[0] };
+    if questions == 0 {
+        return 1;
+    }
+    let rest = questions & (questions - 1);
+    if second {
+        scratch.questions[1] = rest;
+    } else {
+        scratch.questions[0] = rest;
+    }
+    // By its own number, so that the place is a constant to the verifier.
+    let op = lowest(u64::from(questions));
+    let answer = if second { judge(frame, op, 1) } else { judge(frame, op, 0) };
+    if answer.is_err() {
+        frame.scratch().refused = 1;
+        return 1;
+    }
+    0
+}
+
+/// What a name protects an object from.
+const PROTECTIONS: [u32; 3] = [op::READ, op::WRITE, op::EXEC];
+
+unsafe extern "C" fn protection(index: u32, context: *mut c_void) -> i64 {
+    let frame = Frame::of(context);
+    let op = match index {
+        0 => op::READ,
+        1 => op::WRITE,
+        _ => op::EXEC,
+    };
+    frame.scratch().quiet = 1;
+    let old = judge(frame, op, 0);
+    let new = judge(frame, op, 1);
+    frame.scratch().quiet = 0;
+    if let (Err(line), Ok(())) = (old, new) {
+        report::decided(Outcome { line, verdict: u32::from(DROP) }, frame.scratch().entry.id);
+        frame.scratch().refused = 1;
+        return 1;
+    }
+    0
+}

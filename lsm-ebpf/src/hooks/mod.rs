@@ -1,0 +1,3 @@
+//! A program for each hook.
+
+mod open;

@@ -1,0 +1,159 @@
+//! What dynamic entries, rules and the default say of one operation.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use ringfence_abi::{
+    chain::{ChainConsts, MAX_POSITIONS},
+    counter::DYNAMIC,
+    host::{ANY, HostState, LEAF_UNKNOWN, MAX_PATH_ENTRIES, field::OP},
+    verdict::ACCEPT,
+};
+use ringfence_engine::{
+    bits::lowest,
+    host::access::Classifier,
+    judge::{Walker, search},
+    search::{Outcome, Search, Sink, Step, passes},
+};
+
+use crate::{
+    arena::Arena,
+    maps::{HOST, PATH_ENTRIES, explaining, state},
+    repeat::repeat,
+    report,
+    scratch::Frame,
+};
+
+/// Every step enters a word or takes a position, or finds a block empty.
+const STEPS: u32 = 2 * MAX_POSITIONS as u32;
+
+/// Judges an operation at `places[number]` and counts it unless the memory says `quiet`. `Err`: refused, with its line.
+#[inline(always)]
+pub fn judge(frame: &Frame, op: u32, number: usize) -> Result<(), u32> {
+    let scratch = frame.scratch();
+    let leaf = scratch.places[number].leaf;
+    let outcome = entry(frame, op, number).unwrap_or_else(|| {
+        let classifier = Classifier { host: &HOST, tables: frame.tables() };
+        let access = &mut scratch.access;
+        if classifier.direct::<OP>(access, op).is_none() || classifier.path(access, leaf).is_none() {
+            return Outcome::TABLES;
+        }
+        search(&HOST.chain, frame.tables(), &mut Rules { frame: *frame }, &scratch.access)
+    });
+    if scratch.quiet == 0 {
+        report::decided(outcome, scratch.entry.id);
+    }
+    if passes(outcome) { Ok(()) } else { Err(outcome.line) }
+}
+
+/// The walk over matching rules.
+struct Rules {
+    frame: Frame,
+}
+
+impl Sink for Rules {
+    #[inline(always)]
+    fn continued(&mut self, line: u32) {
+        if self.frame.scratch().quiet == 0 {
+            report::continued(line);
+        }
+    }
+}
+
+impl Walker<Arena> for Rules {
+    #[inline(always)]
+    fn search(&mut self) -> Option<&mut Search> {
+        Some(&mut self.frame.scratch().search)
+    }
+
+    #[inline(always)]
+    fn walk(&mut self, _: &ChainConsts, _: &Arena) -> Outcome {
+        let scratch = self.frame.scratch();
+        // Overwritten by the walk; stays if that never ends, which the bound makes impossible.
+        scratch.outcome = Outcome::TABLES;
+        repeat!(STEPS, step, &raw const self.frame);
+        scratch.outcome
+    }
+}
+
+unsafe extern "C" fn step(_: u32, context: *mut c_void) -> i64 {
+    let frame = Frame::of(context);
+    let scratch = frame.scratch();
+    match scratch.search.step(&HOST.chain, frame.tables(), &mut Rules { frame: *frame }) {
+        Step::More => 0,
+        Step::Done(outcome) => {
+            scratch.outcome = outcome;
+            1
+        }
+    }
+}
+
+/// Whether there are dynamic entries.
+#[inline(always)]
+pub fn any_entries(state: *mut HostState) -> bool {
+    // SAFETY: the map's only value; an aligned load does not tear.
+    unsafe { (&raw const (*state).entries).read_volatile() != 0 }
+}
+
+/// The newest dynamic entry that decides.
+#[inline(always)]
+fn entry(frame: &Frame, op: u32, number: usize) -> Option<Outcome> {
+    let scratch = frame.scratch();
+    scratch.entry.id = 0;
+    if !any_entries(state()?) {
+        return None;
+    }
+    let place = &scratch.places[number];
+    let unknown = place.leaf == LEAF_UNKNOWN;
+    // What cannot be told matches every refusal.
+    scratch.entry.bits = if unknown { u64::MAX } else { place.entries };
+    if scratch.entry.bits == 0 {
+        return None;
+    }
+    scratch.entry.unknown = u32::from(unknown);
+    scratch.entry.op = op;
+    repeat!(MAX_PATH_ENTRIES, probe, &raw const *frame);
+    if scratch.entry.id == 0 {
+        return None;
+    }
+    if scratch.quiet == 0
+        && !explaining()
+        && let Some(entry) = PATH_ENTRIES.get_ptr_mut(scratch.entry.index)
+    {
+        // SAFETY: a value of the map.
+        report::add(unsafe { &raw mut (*entry).hits }, 1);
+    }
+    Some(Outcome { line: DYNAMIC, verdict: scratch.entry.verdict })
+}
+
+/// Looks at the next entry.
+unsafe extern "C" fn probe(_: u32, context: *mut c_void) -> i64 {
+    let scratch = Frame::of(context).scratch();
+    let probe = &mut scratch.entry;
+    if probe.bits == 0 {
+        return 1;
+    }
+    let index = lowest(probe.bits);
+    probe.bits &= probe.bits - 1;
+    let Some(entry) = PATH_ENTRIES.get(index) else { return 1 };
+    let refuses = entry.verdict != u32::from(ACCEPT);
+    if entry.id <= probe.id
+        || entry.ops >> (probe.op & 31) & 1 == 0
+        || (entry.uid != ANY && entry.uid != scratch.uid)
+        || (probe.unknown != 0 && !refuses)
+    {
+        return 0;
+    }
+    // An executable that cannot be told matches every refusal, too.
+    if entry.exe != ANY && entry.exe != scratch.exe && !(refuses && scratch.exe == 0) {
+        return 0;
+    }
+    // SAFETY: the helper has no preconditions.
+    if entry.expires != 0 && unsafe { bpf_ktime_get_boot_ns() } >= entry.expires {
+        return 0;
+    }
+    probe.id = entry.id;
+    probe.index = index;
+    probe.verdict = entry.verdict;
+    0
+}
