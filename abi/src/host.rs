@@ -409,6 +409,7 @@ pub mod layout {
         TASK_LOGINUID = ("task_struct", "loginuid");
         TASK_PID = ("task_struct", "thread_pid");
         TASK_FLAGS = ("task_struct", "flags");
+        TASK_PTRACE = ("task_struct", "ptrace");
         TASK_FILES = ("task_struct", "files");
         MM_EXE_FILE = ("mm_struct", "exe_file");
         CRED_FSUID = ("cred", "fsuid");

@@ -4,12 +4,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use ringfence_abi::{
+    chain::PORT_ABSENT,
     host::{
         FLAGS_ANONYMOUS, FLAGS_OWNER, LEAF_ABSENT, SMALL_ABSENT, TRI_ABSENT, TRI_NO, TRI_YES,
         field::{CAPABILITY, FAMILY, FLAGS, FSTYPE, PORT, PROTO, SIGNAL, TYPE},
         line, op,
     },
-    chain::PORT_ABSENT,
     verdict::DROP,
 };
 use ringfence_engine::{
@@ -34,8 +34,6 @@ use crate::{
 
 /// `EACCES` as hooks return it; where the kernel makes something else of it, `docs/host-operations.md` says so.
 const REFUSED: i32 = -13;
-/// `FMODE_BACKING`: a file behind an overlay's (6.5 and newer).
-const MODE_BACKING: u32 = 0x200_0000;
 
 /// The bit of an operation.
 pub const fn bit(op: u32) -> u32 {
@@ -54,9 +52,12 @@ pub struct Call {
 /// Judges a call that may ask for some of `ops`; `judge` says what it is about and what it asks. What the hook returns.
 #[inline(always)]
 pub fn judged(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
-    if !is_asked(ops) {
-        return 0;
-    }
+    if is_asked(ops) { judged_always(ops, judge) } else { 0 }
+}
+
+/// The same where something is kept up, whether or not anything may be refused.
+#[inline(always)]
+pub fn judged_always(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
     // SAFETY: the helper has no preconditions.
     if unsafe { bpf_get_current_pid_tgid() } >> 32 == 1 {
         report::count(line::INIT);
@@ -193,7 +194,7 @@ impl Call {
     #[inline(always)]
     pub fn file(&self, file: File) -> Option<bool> {
         let (inode, dentry) = (file.inode(), file.dentry());
-        if file.mode() & MODE_BACKING != 0 {
+        if file.is_backing() {
             // 6.5 and newer: the file is opened by its own name, after the overlay's.
             let outer = file.user_dentry();
             if outer != 0 && mounts::is_known_by_address(outer) {
@@ -228,6 +229,19 @@ impl Call {
         scratch.questions = [first, second];
         repeat!(2 * op::COUNT, question, &raw const self.frame);
         Some(self.frame.scratch().refused == 0)
+    }
+
+    /// Whether an operation is refused at a place: only then is it counted.
+    #[inline(always)]
+    pub fn is_protected(&self, op: u32, number: usize) -> bool {
+        let scratch = self.frame.scratch();
+        scratch.quiet = 1;
+        let answer = judge(&self.frame, op, number);
+        scratch.quiet = 0;
+        if let Err(line) = answer {
+            report::decided(Outcome { line, verdict: u32::from(DROP) }, self.frame.scratch().entry.id);
+        }
+        answer.is_err()
     }
 
     /// A new name must not allow what the old one refuses. `true`: it does not.

@@ -4,6 +4,9 @@
 //! for this hook and has none, the call is refused and counted; otherwise the generation does not judge here.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+use core::arch::asm;
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -138,8 +141,12 @@ fn dispatch(ctx: &LsmContext, programs: &ProgramArray, hook: u32) -> i32 {
     // SAFETY: no destructor is pending here, and the array holds programs for this hook only.
     unsafe { programs.tail_call(ctx, slot) };
     let Some(state) = HOST_STATE.get_ptr(0) else { return 0 };
+    // LLVM may otherwise compare another copy of it than the one that is used.
+    let mut slot = u64::from(slot);
+    // SAFETY: copies a register to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) slot) };
     // No generation at all lies beyond the slots.
-    if slot >= SLOTS {
+    if slot >= u64::from(SLOTS) {
         return 0;
     }
     // SAFETY: within the map's only value, as just compared; an aligned load does not tear.

@@ -13,7 +13,11 @@ use aya_ebpf::{
     },
     programs::LsmContext,
 };
-use ringfence_abi::host::layout::{self, *};
+#[allow(clippy::wildcard_imports, reason = "the offsets' names")]
+use ringfence_abi::host::{
+    NO_OFFSET,
+    layout::{self, *},
+};
 use ringfence_engine::ro;
 
 use crate::maps::KERNEL;
@@ -27,7 +31,11 @@ macro_rules! objects {
         )+
     };
 }
-objects! { Dentry Inode SuperBlock File Task Cred Socket Sock Mount }
+objects! { Dentry Inode SuperBlock File Task Cred Mount }
+
+#[path = "kernel/sockets.rs"]
+mod sockets;
+pub use sockets::{Sock, Socket, message_name};
 
 #[inline(always)]
 fn offset(member: usize) -> usize {
@@ -92,6 +100,23 @@ pub fn setattr_arguments(ctx: &LsmContext) -> (Dentry, *const u8) {
     } else {
         (Dentry(ctx.arg(1)), ctx.arg(2))
     }
+}
+
+/// Ids of BPF maps and programs.
+#[inline(always)]
+pub fn map_id(map: *const u8) -> u32 {
+    load(map, MAP_ID)
+}
+#[inline(always)]
+pub fn program_id(program: *const u8) -> u32 {
+    let rest: *const u8 = load(program, PROG_AUX);
+    load(rest, AUX_ID)
+}
+
+/// User id that asked for signals about a file's readiness.
+#[inline(always)]
+pub fn owner_uid(owner: *const u8) -> u32 {
+    load(owner, FOWN_EUID)
 }
 
 /// What a change of attributes is about.
@@ -254,9 +279,17 @@ impl File {
     pub fn mode(self) -> u32 {
         load(self.0, FILE_MODE)
     }
-    /// For a file that stands behind an overlay's (6.5 and newer): address of the overlay's dentry.
+    /// Whether it stands behind an overlay's file (`FMODE_BACKING`, 6.5 and newer).
+    #[inline(always)]
+    pub fn is_backing(self) -> bool {
+        ro::read(&KERNEL.offsets[BACKING_DENTRY]) != NO_OFFSET && self.mode() & 0x200_0000 != 0
+    }
+    /// Address of the overlay's dentry, for a file that stands behind it.
     #[inline(always)]
     pub fn user_dentry(self) -> u64 {
+        if ro::read(&KERNEL.offsets[BACKING_DENTRY]) == NO_OFFSET {
+            return 0;
+        }
         peek_member(self.0 as u64, BACKING_DENTRY).unwrap_or(0)
     }
 }
@@ -283,6 +316,11 @@ impl Task {
     #[inline(always)]
     pub fn is_kernel(self) -> bool {
         load::<u32>(self.0, TASK_FLAGS) & 0x20_0000 != 0
+    }
+    /// Somebody traces it.
+    #[inline(always)]
+    pub fn is_traced(self) -> bool {
+        load::<u32>(self.0, TASK_PTRACE) != 0
     }
     #[inline(always)]
     pub fn login_uid(self) -> u32 {

@@ -174,7 +174,7 @@ pub static HOST: HostConsts = HostConsts {
     address_unknown: 0,
     fstype_unknown: 0,
     protect_self: 0,
-    zero: 0,
+    keeps: 0,
 };
 
 /// Where the running kernel keeps what the programs read.

@@ -22,11 +22,17 @@ fn mount(device: u64, index: u32) -> Option<&'static Mount> {
     unsafe { MOUNTS.get(&MountKey { device, index, zero: 0 }) }
 }
 
-/// The key that the file system's mounts are kept under.
+/// The key that a file system's mounts are kept under.
+#[inline(always)]
+pub fn key(magic: u64, device: u32) -> u64 {
+    let by_magic = MOUNT_BY_MAGIC | magic;
+    if mount(by_magic, 0).is_some() { by_magic } else { u64::from(device) }
+}
+
+/// The same for one that is at hand.
 #[inline(always)]
 pub fn device(super_block: SuperBlock) -> u64 {
-    let by_magic = MOUNT_BY_MAGIC | super_block.magic();
-    if mount(by_magic, 0).is_some() { by_magic } else { u64::from(super_block.device()) }
+    key(super_block.magic(), super_block.device())
 }
 
 /// Whether the host has mounted anything of the file system.
@@ -39,19 +45,20 @@ pub fn is_known(super_block: SuperBlock) -> bool {
 #[inline(always)]
 pub fn is_known_by_address(dentry: u64) -> bool {
     let Some(super_block) = peek_member::<u64>(dentry, DENTRY_SB) else { return false };
-    let (Some(magic), Some(device)) = (peek_member::<u64>(super_block, SB_MAGIC), peek_member::<u32>(super_block, SB_DEV))
+    let (Some(magic), Some(device)) =
+        (peek_member::<u64>(super_block, SB_MAGIC), peek_member::<u32>(super_block, SB_DEV))
     else {
         return false;
     };
-    mount(MOUNT_BY_MAGIC | magic, 0).is_some() || mount(u64::from(device), 0).is_some()
+    mount(key(magic, device), 0).is_some()
 }
 
 /// Replaces the root of a mount, at the beginning of the path that was gathered, by the mount point. `false`: the host
 /// has not mounted this part of the file system.
 #[inline(always)]
-pub fn find(frame: &Frame, super_block: SuperBlock) -> bool {
+pub fn find(frame: &Frame, magic: u64, device: u32) -> bool {
     let scratch = frame.scratch();
-    scratch.climb.device = device(super_block);
+    scratch.climb.device = key(magic, device);
     scratch.climb.index = Climb::NO_MOUNT;
     scratch.climb.matched = 0;
     repeat!(MOUNT_ROOTS, choose, &raw const *frame);

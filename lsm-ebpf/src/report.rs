@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use ringfence_abi::{chain::MAX_CONTINUATIONS, explain::Answer, generation::CellWord};
 use ringfence_engine::{ro::read, search::Outcome};
 
@@ -19,10 +19,10 @@ pub fn add(to: *mut u64, amount: u64) {
 #[inline(always)]
 pub fn count(line: u32) {
     let Some(counter) = COUNTERS.get_ptr_mut(read(&HOST.chain.counter_base) + line) else { return };
-    // SAFETY: a value of the map; the time may be that of another hit at almost the same moment.
+    // SAFETY: a value of the map; the coarse clock is not for these programs; the time may be that of another hit at almost the same moment.
     unsafe {
         add(&raw mut (*counter).packets, 1);
-        (*counter).last_hit = bpf_ktime_get_coarse_ns();
+        (*counter).last_hit = bpf_ktime_get_ns();
     }
 }
 
@@ -83,4 +83,20 @@ pub fn enforcing() -> bool {
     let Some(cell) = CELL.get_ptr(0) else { return true };
     // SAFETY: the map's only value; user space stores the word atomically.
     CellWord::unpack(unsafe { (&raw const (*cell).word).read_volatile() }).audit == 0
+}
+
+/// The same, and what was there before.
+#[inline(always)]
+pub fn fetch_add(to: *mut u64, amount: u64) -> u64 {
+    let mut amount = amount;
+    // SAFETY: part of a map's value.
+    unsafe { asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) to, inout(reg) amount) };
+    amount
+}
+
+/// Adds to a 32-bit number that others add to as well.
+#[inline(always)]
+pub fn add32(to: *mut u32, amount: u64) {
+    // SAFETY: part of a map's value.
+    unsafe { asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) to, in(reg) amount) };
 }

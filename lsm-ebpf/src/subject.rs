@@ -3,13 +3,14 @@
 use core::ffi::c_void;
 
 use ringfence_abi::host::{
-    CgroupKey, EXE_PATH, EXE_UNKNOWN, LEAF_ABSENT, LEAF_TRUSTED, LEAF_UNKNOWN, Leaf,
-    MASK_UNKNOWN, MAX_ANCESTORS, SUBJECT_ANCESTORS_LOST, SUBJECT_KNOWN, SUBJECT_TAINTED, Subject,
+    CgroupKey, EXE_PATH, EXE_UNKNOWN, LEAF_ABSENT, LEAF_TRUSTED, LEAF_UNKNOWN, Leaf, MASK_UNKNOWN, MAX_ANCESTORS,
+    SUBJECT_ANCESTORS_LOST, SUBJECT_KNOWN, SUBJECT_TAINTED, Subject,
     field::{ANCESTOR, CGROUP, EXE, GID},
     layout::{NODE_NAME, NODE_PARENT},
     line,
 };
 use ringfence_engine::{
+    Tables as _,
     host::{access::Classifier, automaton::Walk},
     ro::read,
 };
@@ -255,13 +256,22 @@ fn cgroup(frame: &Frame, task: Task) -> u32 {
     if leaf == LEAF_UNKNOWN {
         report::unknown(line::CGROUP);
     }
-    let word = frame.tables();
-    let at = read(&HOST.cgroups.leaves) + leaf * size_of::<Leaf>() as u32;
-    let class = ringfence_engine::Tables::u32(word, at).unwrap_or(0);
+    let class = cgroup_class(frame, leaf).unwrap_or(0);
     if leaf != LEAF_UNKNOWN {
         let _ = CGROUPS.insert(key, class, u64::from(BPF_ANY));
     }
     class
+}
+
+#[inline(always)]
+fn cgroup_class(frame: &Frame, leaf: u32) -> Option<u32> {
+    frame.tables().u32(read(&HOST.cgroups.leaves) + leaf * size_of::<Leaf>() as u32)
+}
+
+/// The class of a cgroup that cannot be told.
+#[inline(always)]
+pub fn unknown_cgroup(frame: &Frame) -> Option<u32> {
+    if classifier(frame).reads(CGROUP) { cgroup_class(frame, LEAF_UNKNOWN) } else { Some(0) }
 }
 
 const fn walk_depth() -> u32 {
@@ -272,7 +282,8 @@ const fn walk_depth() -> u32 {
 unsafe extern "C" fn climb_one(_: u32, context: *mut c_void) -> i64 {
     let scratch = Frame::of(context).scratch();
     let node = scratch.climb.node;
-    let (Some(parent), Some(name)) = (peek_member::<u64>(node, NODE_PARENT), peek_member::<u64>(node, NODE_NAME)) else {
+    let (Some(parent), Some(name)) = (peek_member::<u64>(node, NODE_PARENT), peek_member::<u64>(node, NODE_NAME))
+    else {
         scratch.climb.line = line::CGROUP;
         return 1;
     };

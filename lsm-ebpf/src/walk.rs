@@ -8,14 +8,14 @@ use core::ffi::c_void;
 use ringfence_abi::host::{
     DIRECTORY_FOLDS, DIRECTORY_FOREIGN, Directory, HostState, LEAF_ABSENT, LEAF_UNKNOWN, MOUNT_PATH, PATH_ABOVE,
     PATH_ITSELF, PATH_TREE, PathHashKey, hash_byte,
-    layout::{DENTRY_FLAGS, DENTRY_LEN, DENTRY_NAME, DENTRY_PARENT},
+    layout::{DENTRY_FLAGS, DENTRY_LEN, DENTRY_NAME, DENTRY_PARENT, DENTRY_SB, SB_DEV, SB_MAGIC, SB_ROOT},
     line,
 };
 use ringfence_engine::{host::automaton::Walk, ro::read};
 
 use crate::{
     arena::opaque,
-    kernel::{Dentry, Inode, SuperBlock, Task, age, copy, peek_member, rename_sequence},
+    kernel::{Dentry, Inode, Task, age, copy, peek_member, rename_sequence},
     maps::{DIRS, HOST, PATH_HASHES, state},
     mounts,
     repeat::repeat,
@@ -84,15 +84,20 @@ pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
 /// The same for an inode of which no name is at hand: by the first it has. Where it has none in memory it is unknown.
 #[inline(always)]
 pub fn locate_alias(frame: &Frame, inode: Inode, number: usize) {
-    let alias = inode.first_alias();
+    locate_address(frame, inode.first_alias(), number);
+}
+
+/// The same for a dentry of which only the address is known; 0: none.
+#[inline(always)]
+pub fn locate_address(frame: &Frame, dentry: u64, number: usize) {
     let scratch = frame.scratch();
     scratch.progress.line = line::DISCONNECTED;
-    if alias != 0
+    if dentry != 0
         && let Some(state) = state()
     {
-        let attempt = AliasAttempt { frame: *frame, alias, super_block: inode.super_block(), state };
+        let attempt = AddressAttempt { frame: *frame, dentry, state };
         scratch.progress.line = line::TORN;
-        repeat!(3, attempt_alias, &raw const attempt);
+        repeat!(3, try_address, &raw const attempt);
     }
     settle(frame, number, false);
 }
@@ -153,7 +158,7 @@ unsafe extern "C" fn try_once(index: u32, context: *mut c_void) -> i64 {
     let warm = index == 0 && attempt.text == 0 && recall(attempt, state);
     if !warm {
         let holder = attempt.holder;
-        let why = climb_up(&attempt.frame, holder.address(), holder.super_block(), holder.folds(), state);
+        let why = climb_up(&attempt.frame, holder.address(), FileSystem::of(holder), state);
         if why != 0 {
             scratch.progress.line = why;
             return i64::from(why != line::TORN);
@@ -170,26 +175,55 @@ unsafe extern "C" fn try_once(index: u32, context: *mut c_void) -> i64 {
     1
 }
 
-/// What the attempts at an alias' place share.
+/// What the attempts at an address share.
 #[repr(C)]
-struct AliasAttempt {
+struct AddressAttempt {
     frame: Frame,
-    alias: u64,
-    super_block: SuperBlock,
+    dentry: u64,
     state: *mut HostState,
 }
 
 /// One try, never kept.
-unsafe extern "C" fn attempt_alias(_: u32, context: *mut c_void) -> i64 {
-    // SAFETY: `locate_alias` waits for the loop.
-    let attempt = unsafe { &*context.cast::<AliasAttempt>() };
+unsafe extern "C" fn try_address(_: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `locate_address` waits for the loop.
+    let attempt = unsafe { &*context.cast::<AddressAttempt>() };
     let scratch = attempt.frame.scratch();
-    let folds = peek_member::<u32>(attempt.alias, DENTRY_FLAGS).unwrap_or(2) & 2 != 0;
-    let why = climb_up(&attempt.frame, attempt.alias, attempt.super_block, folds, attempt.state);
-    if why != line::TORN {
+    let Some(system) = FileSystem::of_address(attempt.dentry) else {
+        scratch.progress.line = line::MEMORY;
+        return 1;
+    };
+    let why = climb_up(&attempt.frame, attempt.dentry, system, attempt.state);
+    if why != line::TORN && rename_sequence() == scratch.directory.sequence {
         scratch.progress.line = why;
+        return 1;
     }
-    i64::from(why != line::TORN && rename_sequence() == scratch.directory.sequence)
+    scratch.progress.line = line::TORN;
+    0
+}
+
+/// What the way up needs of a file system.
+#[derive(Clone, Copy)]
+struct FileSystem {
+    root: u64,
+    magic: u64,
+    device: u32,
+    folds: bool,
+}
+
+impl FileSystem {
+    #[inline(always)]
+    fn of(dentry: Dentry) -> Self {
+        let block = dentry.super_block();
+        Self { root: block.root().address(), magic: block.magic(), device: block.device(), folds: dentry.folds() }
+    }
+
+    #[inline(always)]
+    fn of_address(dentry: u64) -> Option<Self> {
+        let block: u64 = peek_member(dentry, DENTRY_SB)?;
+        let magic: u64 = peek_member(block, SB_MAGIC)?;
+        let folds = peek_member::<u32>(dentry, DENTRY_FLAGS)? & 2 != 0 && magic != 0x9fa0;
+        Some(Self { root: peek_member(block, SB_ROOT)?, magic, device: peek_member(block, SB_DEV)?, folds })
+    }
 }
 
 /// Takes up what is kept with the directory's inode. Its sequence is compared at the end.
@@ -220,7 +254,7 @@ fn remember(attempt: &Attempt) {
 
 /// Finds the directory's place anew; gives why it cannot be told.
 #[inline(always)]
-fn climb_up(frame: &Frame, dentry: u64, super_block: SuperBlock, folds: bool, state: *mut HostState) -> u32 {
+fn climb_up(frame: &Frame, dentry: u64, system: FileSystem, state: *mut HostState) -> u32 {
     let scratch = frame.scratch();
     scratch.directory.sequence = rename_sequence();
     if scratch.directory.sequence & 1 != 0 {
@@ -234,18 +268,18 @@ fn climb_up(frame: &Frame, dentry: u64, super_block: SuperBlock, folds: bool, st
     }
     scratch.directory.serial = read(&HOST.serial);
     scratch.directory.age = age();
-    gather(frame, dentry, super_block.root().address());
+    gather(frame, dentry, system.root);
     if scratch.climb.line != Climb::ARRIVED {
         return scratch.climb.line;
     }
     let in_file_system = scratch.climb.at;
-    let found = mounts::find(frame, super_block);
+    let found = mounts::find(frame, system.magic, system.device);
     if !found && Task::current().mount_namespace() == host_namespace(state) {
         return line::SUPERBLOCK;
     }
     let mut flags = if found { 0 } else { DIRECTORY_FOREIGN };
     scratch.progress.folds = NOWHERE;
-    if folds {
+    if system.folds {
         flags |= DIRECTORY_FOLDS;
         scratch.progress.folds = in_file_system;
     }
