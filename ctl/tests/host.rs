@@ -98,3 +98,94 @@ fn off_without_a_daemon_detaches_and_is_remembered() {
         assert_eq!(off(directory.path()).code, 0, "and again");
     }
 }
+
+const POLICY: &str = "\
+ringfence: 1
+host:
+  default: allow
+  rules:
+    - allow: {op: read, path: /etc/shadow, exe: [/usr/sbin/sshd, /usr/bin/passwd]}
+    - deny: {op: [read, write], path: /etc/shadow, uid: {not: 0}}
+      name: shadow
+    - deny: {op: exec, path: \"/nowhere/at/all/**\"}
+tests:
+  - access: {op: read, path: /etc/shadow, exe: /usr/bin/cat, uid: 1000}
+    expect: deny
+    rule: shadow
+";
+
+fn file(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn explain_judges_a_call_by_a_policy_that_is_not_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = file(directory.path(), "p.yaml", POLICY);
+    let audited = file(directory.path(), "audit.yaml", &POLICY.replace("ringfence: 1", "ringfence: 1\nmode: audit"));
+    let explain = |policy: &str, words: &str, more: &[&str]| {
+        ringctl([&["explain", "--json", "--policy", policy, "--access", words], more].concat())
+    };
+    let cat = "op=read path=/etc/shadow exe=/usr/bin/cat uid=1000";
+    let run = explain(&policy, cat, &["--expect", "deny"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let answer: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&answer["verdict"], &answer["rule"], &answer["line"]), (&json!("deny"), &json!("shadow"), &json!(6)));
+    let because = answer["considered"][0]["because"].as_str().unwrap();
+    assert!(because.starts_with("exe:"), "{because}");
+    assert_eq!(explain(&policy, cat, &["--expect", "allow"]).code, 1);
+    assert_eq!(explain(&audited, cat, &["--expect", "would-deny"]).code, 0);
+    assert_eq!(
+        explain(&policy, "op=read path=/etc/shadow exe=/usr/bin/passwd uid=1000", &["--expect", "allow"]).code,
+        0
+    );
+    assert_eq!(explain(&policy, "op=read path=/etc/shadow uid=0", &["--expect", "allow"]).code, 0);
+    for (words, says) in [("path=/x", "without `op`"), ("op=reed path=/x", "reed"), ("op=read nonsense", "field=value")]
+    {
+        let run = explain(&policy, words, &[]);
+        assert_eq!(run.code, 2, "{words}");
+        assert!(run.err.contains(says), "{words}: {}", run.err);
+    }
+    assert_eq!(ringctl(["explain"]).code, 2, "neither a packet nor a call");
+}
+
+#[test]
+fn explain_leaves_to_a_process_what_was_not_said_of_it() {
+    let answer = || {
+        json!({"verdict": "deny", "rule": "shadow", "file": "p.yaml", "line": 6, "generation": 7, "mode": "enforce",
+               "considered": []})
+    };
+    let daemon = Daemon::new([(200, answer()), (200, answer())]);
+    assert_eq!(daemon.ringctl(["explain", "--access", "op=read path=/etc/shadow", "--pid", "4711"]).code, 0);
+    assert_eq!(daemon.ringctl(["explain", "--access", "op=read path=/etc/shadow uid=7", "--expect", "allow"]).code, 1);
+    let asked = daemon.asked();
+    assert_eq!((asked[0].1.as_str(), &asked[0].2["pid"]), ("/v1/explain/access", &json!(4711)));
+    let access = asked[0].2["access"].as_object().unwrap();
+    assert!(
+        ["exe", "uid", "auid", "cgroup", "container"].iter().all(|field| !access.contains_key(*field)),
+        "{access:?}"
+    );
+    assert_eq!((&asked[1].2["access"]["uid"], &asked[1].2["access"]["op"]), (&json!(7), &json!("read")));
+}
+
+#[test]
+fn check_shows_the_host_half_and_refuses_what_locks_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = file(directory.path(), "p.yaml", POLICY);
+    let run = ringctl(["check", &policy]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let line = run.out.lines().find(|line| line.starts_with("host")).unwrap();
+    assert!(line.contains("3 rules, default allow") && line.contains("path "), "{line}");
+    assert!(run.out.contains("1 passed, 0 failed"), "{}", run.out);
+    assert!(run.err.contains("`/nowhere/at/all` does not exist"), "{}", run.err);
+    assert_eq!(ringctl(["check", "--strict", &policy]).code, 2);
+
+    let shut = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: exec, path: \"/usr/**\"}\n      name: shut\n";
+    let shut = file(directory.path(), "shut.yaml", shut);
+    let run = ringctl(["check", &shut]);
+    assert_eq!(run.code, 1, "{}", run.out);
+    assert!(run.err.contains("root could not log in: `shut` refuses exec"), "{}", run.err);
+    assert_eq!(ringctl(["check", "--force", &shut]).code, 0);
+}
