@@ -107,7 +107,7 @@ host:
     - allow: {op: read, path: /etc/shadow, exe: [/usr/sbin/sshd, /usr/bin/passwd]}
     - deny: {op: [read, write], path: /etc/shadow, uid: {not: 0}}
       name: shadow
-    - deny: {op: exec, path: \"/nowhere/at/all/**\"}
+    - deny: {op: exec, path: /nowhere/at/all}
 tests:
   - access: {op: read, path: /etc/shadow, exe: /usr/bin/cat, uid: 1000}
     expect: deny

@@ -8,7 +8,6 @@ pub mod document;
 pub mod evaluate;
 pub mod generate;
 pub mod glob;
-pub mod links;
 pub mod lockout;
 pub mod model;
 pub mod oracle;

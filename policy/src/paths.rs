@@ -97,8 +97,15 @@ fn follow(
                 say(format!("`{text}` leads through a symbolic link to `{followed}`, which is judged as well"), None);
                 more.push(PathGlob::Path(followed));
             }
-            None if literal => say(format!("`{text}` does not exist"), None),
-            Some(_) | None => {}
+            Some(_) => {}
+            None => {
+                if literal {
+                    say(format!("`{text}` does not exist"), None);
+                }
+                // What comes to be there later is found all the same, where a directory on the way is a link.
+                let followed = through_ancestor(stem, files).map(|real| format!("{}{}", escape(&real), &text[end..]));
+                more.extend(followed.map(PathGlob::Path));
+            }
         }
         if executable && literal && files.is_script(stem) {
             let help = Some("name the interpreter, or confine the service by `unit`".to_owned());
@@ -108,6 +115,14 @@ fn follow(
     list.extend(more);
     list.sort_unstable();
     list.dedup();
+}
+
+/// Where a path leads that does not exist, if a directory on the way to it is a link.
+fn through_ancestor(path: &str, files: &dyn FileSystem) -> Option<String> {
+    let ancestors = path.match_indices('/').map(|(at, _)| path.split_at(at)).filter(|(above, _)| !above.is_empty());
+    let (above, real, below) =
+        ancestors.rev().find_map(|(above, below)| Some((above, files.resolve(above)?, below)))?;
+    (real != above).then(|| format!("{}{below}", real.trim_end_matches('/')))
 }
 
 fn escape(path: &str) -> String {
@@ -139,15 +154,21 @@ mod tests {
 
     #[test]
     fn links_are_followed_and_what_is_not_meant_is_said() {
-        let text = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: exec, path: [/bin/tool, '/bin/*.sh', /gone, '/srv/**'], exe: {not: /usr/bin/script}}\n";
+        let text = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: exec, path: [/bin/tool, '/bin/*.sh', /gone, /bin/not/yet, '/srv/**'], exe: {not: /usr/bin/script}}\n";
         let source = SourceText { name: "p.yaml".into(), text: text.into(), base: "/".into() };
         let mut loaded = load_texts(vec![source]).unwrap();
         let said: Vec<String> = resolve(&mut loaded, &Fake).into_iter().map(|warning| warning.message).collect();
         let paths = loaded.policy.host.rules[0].matches.path[0].any_of.as_ref().unwrap();
         let has = |text: &str| paths.contains(&PathGlob::Path(text.to_owned()));
-        assert!(has("/usr/bin/tool") && has("/bin/tool") && has("/usr/bin/*.sh") && paths.len() == 6, "{paths:?}");
-        let expected =
-            ["`/bin/*.sh` leads", "`/bin/tool` leads", "`/gone` does not exist", "`/usr/bin/script` is a script"];
+        assert!(has("/usr/bin/tool") && has("/bin/tool") && has("/usr/bin/*.sh") && paths.len() == 8, "{paths:?}");
+        assert!(has("/usr/bin/not/yet"), "{paths:?}");
+        let expected = [
+            "`/bin/*.sh` leads",
+            "`/bin/not/yet` does not exist",
+            "`/bin/tool` leads",
+            "`/gone` does not exist",
+            "`/usr/bin/script` is a script",
+        ];
         assert_eq!(said.len(), expected.len(), "{said:?}");
         assert!(expected.iter().all(|text| said.iter().any(|said| said.starts_with(text))), "{said:?}");
     }

@@ -3,11 +3,10 @@ use std::path::PathBuf;
 use clap::Args;
 use ringfence_policy::compile::compile;
 use ringfence_policy::diagnostic::{Diagnostic, Place, Severity};
-use ringfence_policy::links;
 use ringfence_policy::lockout;
 use ringfence_policy::model::Location;
 use ringfence_policy::oracle::{run_access_tests, run_tests};
-use ringfence_policy::{Loaded, SourceText};
+use ringfence_policy::{Loaded, SourceText, paths};
 
 use super::Listing;
 use crate::context::Context;
@@ -47,11 +46,8 @@ impl Check {
         let failures: Vec<Diagnostic> = failed
             .map(|failure| diagnostic(&loaded.sources, failure.at, format!("test failed: {}", failure.message)))
             .collect();
-        for remark in links::follow(&mut loaded.policy, &links::on_this_machine) {
-            let message = format!("{}: {}", remark.rule, remark.message);
-            let said = diagnostic(&loaded.sources, remark.at, message);
-            loaded.warnings.push(Diagnostic { severity: Severity::Warning, help: remark.help, ..said });
-        }
+        let remarks = paths::resolve(&mut loaded, &paths::Machine);
+        loaded.warnings.extend(remarks);
         let policy = &loaded.policy;
         let compiled = compile(policy).map_err(|error| Failure::BadInput(error.to_string()))?;
         let summary = Summary::new(&loaded, &compiled, failures.len());

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ringfence_api::{ApplySource, Diagnostic, Severity};
 use ringfence_policy::compile::{Compiled, compile};
-use ringfence_policy::links::{self, Remark};
 use ringfence_policy::model::Policy;
-use ringfence_policy::{Copies, SourceText, load_texts_with_copies, load_with_copies, oracle};
+use ringfence_policy::{Copies, SourceText, load_texts_with_copies, load_with_copies, oracle, paths};
 use sha2::{Digest, Sha256};
 
 use super::own::Own;
@@ -116,8 +115,7 @@ impl Candidate {
             return Err(Error::Tests(failures));
         }
         // After the tests, which mean the same on every machine.
-        let remarks = links::follow(&mut loaded.policy, &links::on_this_machine);
-        let remarks: Vec<Diagnostic> = remarks.into_iter().map(|one| remarked(one, &loaded.policy.files)).collect();
+        let remarks = paths::resolve(&mut loaded, &paths::Machine);
         own.protect(&mut loaded.policy);
         let compiled = compile(&loaded.policy)?;
         let lines = KeptLine::all(&compiled.lines, &loaded.policy.files);
@@ -146,7 +144,7 @@ impl Candidate {
         }
         Ok(Self {
             digest: sources.digest(),
-            warnings: loaded.warnings.iter().map(diagnostic).chain(remarks).collect(),
+            warnings: loaded.warnings.iter().chain(&remarks).map(diagnostic).collect(),
             policy: loaded.policy,
             compiled,
             lines,
@@ -204,19 +202,6 @@ impl Candidate {
         let before: BTreeMap<&str, usize> = record.sets.iter().map(|set| (set.set.as_str(), set.elements)).collect();
         let lost = |set: &&SetRecord| before.get(set.set.as_str()).is_some_and(|&old| set.elements < old / 2);
         self.sets.iter().filter(lost).map(|set| set.set.clone()).collect()
-    }
-}
-
-fn remarked(remark: Remark, files: &[String]) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Warning,
-        file: files.get(remark.at.file as usize).cloned().unwrap_or_default(),
-        line: Some(remark.at.line),
-        column: Some(remark.at.column),
-        end_column: None,
-        source: None,
-        message: format!("{}: {}", remark.rule, remark.message),
-        help: remark.help,
     }
 }
 
