@@ -20,7 +20,9 @@ fn every_example_is_sound() {
         assert_eq!(oracle::run_tests(&loaded.policy), [], "{name}");
         assert_eq!(oracle::run_access_tests(&loaded.policy), [], "{name}");
         assert_eq!(lockout::check(&loaded.policy), [], "{name}");
-        let untested = !loaded.policy.host.implicit && loaded.policy.access_tests.is_empty();
+        let chains = loaded.policy.ingress.is_some() || loaded.policy.egress.is_some();
+        let untested = chains && loaded.policy.tests.is_empty()
+            || !loaded.policy.host.implicit && loaded.policy.access_tests.is_empty();
         assert!(!untested, "{name} says nothing of what it expects");
         seen.push(name);
     }
