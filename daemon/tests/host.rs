@@ -10,7 +10,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ringfence_api::{Client, EntryRequest, EntryVerb, ErrorCode, GenerationRequest, RulesQuery, State, UndoRequest};
+use ringfence_api::{
+    Client, ClientError, EntryRequest, EntryVerb, ErrorCode, GenerationRequest, RulesQuery, State, UndoRequest,
+};
 
 use self::support::{Place, WEB, address, ask, code, policy, stderr, texts};
 
@@ -193,4 +195,71 @@ fn connect_is_refused_at_a_cgroup_where_there_are_no_security_hooks() {
     assert!(connect(10).contains("not permitted"));
     ask(client.off()).unwrap();
     assert!(connect(10).contains("refused"));
+}
+
+#[test]
+fn calls_are_explained_by_the_programs_themselves() {
+    let place = Place::new();
+    let daemon = place.start("");
+    let client = &daemon.client;
+    let request = |uid: u32, pid: Option<u32>| {
+        let access = ringfence_api::Access {
+            op: "read".into(),
+            path: Some("/nowhere/secret".into()),
+            uid: Some(uid),
+            ..ringfence_api::Access::default()
+        };
+        ringfence_api::AccessRequest { access, pid }
+    };
+    assert_eq!(code(ask(client.explain_access(&request(1000, None)))), ErrorCode::No, "nothing is in force");
+    ask(client.apply(&texts(HOST))).unwrap();
+    let told = ask(client.explain_access(&request(1000, None))).unwrap();
+    assert_eq!((told.verdict.as_str(), told.rule.as_str(), told.line), ("deny", "secret", Some(5)));
+    assert_eq!(told.considered.last().map(|last| (last.rule.as_str(), last.matched)), Some(("secret", true)));
+    let told = ask(client.explain_access(&request(0, Some(std::process::id())))).unwrap();
+    assert_eq!((told.verdict.as_str(), told.rule.as_str()), ("allow", "default"));
+    assert!(!told.considered[0].matched && told.considered[0].because.starts_with("uid"), "{:?}", told.considered);
+    ask(client.mode(ringfence_api::ModeRequest { mode: ringfence_api::Mode::Audit, for_seconds: None })).unwrap();
+    assert_eq!(ask(client.explain_access(&request(1000, None))).unwrap().verdict, "would-deny");
+    let rules = ask(client.rules(RulesQuery::default())).unwrap();
+    assert!(rules.iter().all(|line| line.half != "host" || line.hits == 0), "questions are not counted");
+}
+
+#[test]
+fn what_locks_out_needs_force_and_protect_self_brings_its_rules() {
+    let place = Place::new();
+    let daemon = place.start("");
+    let client = &daemon.client;
+    let shut = texts(&HOST.replace("op: read, path: /nowhere/secret, uid: {not: 0}", "op: exec, path: \"/usr/**\""));
+    let error = match ask(client.apply(&shut)).unwrap_err() {
+        ClientError::Refused(body) => body,
+        other => panic!("{other}"),
+    };
+    assert_eq!(error.code, ErrorCode::NeedsForce);
+    assert!(error.message.contains("root could not log in: `secret`"), "{}", error.message);
+    // A policy that only audits locks nothing out.
+    let audited = texts(&HOST.replace("ringfence: 1", "ringfence: 1\nmode: audit").replace("/nowhere/secret", "/**"));
+    ask(client.apply(&audited)).unwrap();
+
+    let protected = texts(&HOST.replace("default: allow", "default: allow\n  protect_self: true"));
+    ask(client.apply(&protected)).unwrap();
+    let rules = ask(client.rules(RulesQuery::default())).unwrap();
+    let names: Vec<&str> = rules.iter().map(|line| line.name.as_str()).collect();
+    assert!(
+        ["protected/state", "protected/pins", "protected/policy"].iter().all(|name| names.contains(name)),
+        "{names:?}"
+    );
+    let told = |exe: &str| {
+        let path = place.path("state").join("standing.json");
+        let access = ringfence_api::Access {
+            op: "delete".into(),
+            path: Some(fs::canonicalize(path).unwrap().display().to_string()),
+            exe: Some(exe.to_owned()),
+            ..ringfence_api::Access::default()
+        };
+        let told = ask(client.explain_access(&ringfence_api::AccessRequest { access, pid: None })).unwrap();
+        (told.verdict, told.rule)
+    };
+    assert_eq!(told("/usr/bin/rm"), ("deny".to_owned(), "protected/state".to_owned()));
+    assert_eq!(told(env!("CARGO_BIN_EXE_ringfenced")).0, "allow");
 }
