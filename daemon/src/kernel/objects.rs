@@ -34,14 +34,14 @@ pub const NETWORK: Object =
 /// What is attached to security hooks.
 pub const LSM_DISPATCH: Object = Object {
     name: "lsm_dispatch",
-    bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_HOST_BPF_DIR"), "/lsm_dispatch.o")),
+    bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_BPF_DIR"), "/lsm_dispatch.o")),
 };
 /// The programs of a generation at security hooks, and the one that explains accesses.
 pub const LSM: Object =
-    Object { name: "lsm", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_HOST_BPF_DIR"), "/lsm.o")) };
+    Object { name: "lsm", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_BPF_DIR"), "/lsm.o")) };
 /// What stands in for security hooks at a cgroup: dispatchers and the programs of a generation.
 pub const CGROUP: Object =
-    Object { name: "cgroup", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_HOST_BPF_DIR"), "/cgroup.o")) };
+    Object { name: "cgroup", bytes: include_bytes_aligned!(concat!(env!("RINGFENCE_BPF_DIR"), "/cgroup.o")) };
 
 impl Object {
     /// Its name.
