@@ -15,10 +15,7 @@ mod maps;
 mod repeat;
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::bpf_ktime_get_boot_ns,
-    macros::cgroup_sock_addr,
-    maps::ProgramArray,
+    EbpfContext as _, helpers::generated::bpf_ktime_get_boot_ns, macros::cgroup_sock_addr, maps::ProgramArray,
     programs::SockAddrContext,
 };
 use ringfence_abi::{

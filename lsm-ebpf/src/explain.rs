@@ -25,6 +25,7 @@ use crate::{
     call::Call,
     judge::judge,
     maps::{ACCESS_IN, HOST, scratch_of_cpu, state},
+    path,
     repeat::repeat,
     scratch::{Frame, HEAD},
     walk,
@@ -113,7 +114,7 @@ fn place(call: Call, question: &AccessQuestion) -> Option<()> {
     scratch.progress.entries = 0;
     scratch.progress.folds = u32::MAX;
     if scratch.progress.hashing != 0 {
-        scratch.progress.entries = walk::entries(scratch.progress.hash, PATH_TREE);
+        scratch.progress.entries = path::entries(scratch.progress.hash, PATH_TREE);
     }
     scratch.progress.position = HEAD;
     let length = question.path_len;
@@ -122,8 +123,8 @@ fn place(call: Call, question: &AccessQuestion) -> Option<()> {
     }
     if length > 0 {
         repeat!(length, copy, &raw const call.frame);
-        repeat!(length, walk::step, &raw const call.frame);
-        if call.frame.scratch().progress.line == 0 && walk::end_component(&call.frame).is_none() {
+        repeat!(length, path::step, &raw const call.frame);
+        if call.frame.scratch().progress.line == 0 && path::end_component(&call.frame).is_none() {
             call.frame.scratch().progress.line = line::MEMORY;
         }
     }

@@ -4,9 +4,10 @@
 //! instruction, and reads zeros where the memory is gone. Addresses kept in maps have lost their type and are read by a
 //! helper. Offsets are constants the verifier knows (`KERNEL`).
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::generated::{
         bpf_get_current_task_btf, bpf_inode_storage_delete, bpf_inode_storage_get, bpf_jiffies64,
         bpf_probe_read_kernel, bpf_probe_read_kernel_str,
@@ -98,7 +99,14 @@ pub fn setattr_arguments(ctx: &LsmContext) -> (Dentry, *const u8) {
     if offset(layout::SETATTR_DENTRY) == 0 {
         (Dentry(ctx.arg(0)), ctx.arg(1))
     } else {
-        (Dentry(ctx.arg(1)), ctx.arg(2))
+        // By hand: LLVM would make one load of both branches', at a place that is no constant.
+        let (dentry, attributes): (*const u8, *const u8);
+        // SAFETY: loads two arguments of the hook.
+        unsafe {
+            asm!("{0} = *(u64 *)({1} + 8)", out(reg) dentry, in(reg) ctx.as_ptr());
+            asm!("{0} = *(u64 *)({1} + 16)", out(reg) attributes, in(reg) ctx.as_ptr());
+        }
+        (Dentry(dentry), attributes)
     }
 }
 

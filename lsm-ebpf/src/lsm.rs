@@ -14,6 +14,7 @@ mod judge;
 mod kernel;
 mod maps;
 mod mounts;
+mod path;
 mod repeat;
 mod report;
 mod scratch;

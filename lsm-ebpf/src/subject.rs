@@ -22,10 +22,10 @@ use crate::{
     judge::any_entries,
     kernel::{Cred, Task, peek, peek_member},
     maps::{CGROUPS, EXE_LEAVES, HOST, SUBJECTS, state},
+    path,
     repeat::repeat,
     report,
     scratch::{BUFFER, Climb, Frame, TOP},
-    walk,
 };
 
 /// Supplementary groups that are looked at.
@@ -300,7 +300,7 @@ unsafe extern "C" fn climb_one(_: u32, context: *mut c_void) -> i64 {
         scratch.climb.line = line::CGROUP;
         return 1;
     }
-    i64::from(!walk::prepend(scratch, len as u32 - 1, name))
+    i64::from(!path::prepend(scratch, len as u32 - 1, name))
 }
 
 /// Reads a byte of a cgroup's path.

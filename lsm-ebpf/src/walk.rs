@@ -6,9 +6,9 @@
 use core::ffi::c_void;
 
 use ringfence_abi::host::{
-    DIRECTORY_FOLDS, DIRECTORY_FOREIGN, Directory, HostState, LEAF_ABSENT, LEAF_UNKNOWN, MOUNT_PATH, PATH_ABOVE,
-    PATH_ITSELF, PATH_TREE, PathHashKey, hash_byte,
-    layout::{DENTRY_FLAGS, DENTRY_LEN, DENTRY_NAME, DENTRY_PARENT, DENTRY_SB, SB_DEV, SB_MAGIC, SB_ROOT},
+    DIRECTORY_FOLDS, DIRECTORY_FOREIGN, Directory, HostState, LEAF_ABSENT, LEAF_UNKNOWN, PATH_ABOVE, PATH_ITSELF,
+    PATH_TREE,
+    layout::{DENTRY_FLAGS, DENTRY_SB, SB_DEV, SB_MAGIC, SB_ROOT},
     line,
 };
 use ringfence_engine::{host::automaton::Walk, ro::read};
@@ -16,11 +16,12 @@ use ringfence_engine::{host::automaton::Walk, ro::read};
 use crate::{
     arena::opaque,
     kernel::{Dentry, Inode, Task, age, copy, peek_member, rename_sequence},
-    maps::{DIRS, HOST, PATH_HASHES, state},
+    maps::{DIRS, HOST, state},
     mounts,
+    path::{end_component, entries, gather, step},
     repeat::repeat,
     report,
-    scratch::{BUFFER, Climb, Frame, HEAD, MAX_DEPTH, MAX_LENGTH, Scratch, TOP},
+    scratch::{Climb, Frame, MAX_DEPTH, MAX_LENGTH, TOP},
 };
 
 /// No directory folds names from here on.
@@ -139,14 +140,6 @@ pub fn settle(frame: &Frame, number: usize, below: bool) {
     let place = &mut scratch.places[number];
     place.leaf = leaf.unwrap_or(LEAF_UNKNOWN);
     place.entries = progress.entries;
-}
-
-/// Dynamic entries for a path.
-#[inline(always)]
-pub fn entries(hash: u64, tree: u64) -> u64 {
-    let key = PathHashKey { hash, tree };
-    // SAFETY: the value is read at once; user space replaces it whole.
-    unsafe { PATH_HASHES.get(&key) }.copied().unwrap_or(0)
 }
 
 /// One try; 0: names changed meanwhile, try again.
@@ -367,108 +360,3 @@ fn host_namespace(state: *mut HostState) -> u32 {
     // SAFETY: the map's only value; an aligned load does not tear.
     unsafe { (&raw const (*state).mount_namespace).read_volatile() }
 }
-
-/// Reads a byte.
-pub unsafe extern "C" fn step(index: u32, context: *mut c_void) -> i64 {
-    let frame = Frame::of(context);
-    let scratch = frame.scratch();
-    let at = opaque(u64::from(scratch.progress.position + index));
-    if at >= BUFFER as u64 {
-        return 1;
-    }
-    let byte = scratch.path[at as usize];
-    if byte == b'/' {
-        if index > 0 && end_component(frame).is_none() {
-            scratch.progress.line = line::MEMORY;
-            return 1;
-        }
-        let progress = &mut scratch.progress;
-        if at as u32 >= progress.folds && progress.walk.reach(&HOST.paths, frame.tables()) != Some(0) {
-            progress.line = line::FOLDED;
-            return 1;
-        }
-        progress.depth += 1;
-        if progress.depth > MAX_DEPTH {
-            progress.line = line::DEPTH;
-            return 1;
-        }
-    }
-    let progress = &mut scratch.progress;
-    if progress.hashing != 0 {
-        progress.hash = hash_byte(progress.hash, byte);
-    }
-    if progress.walk.step(&HOST.paths, frame.tables(), byte).is_none() {
-        progress.line = line::MEMORY;
-        return 1;
-    }
-    0
-}
-
-/// Ends a component.
-#[inline(always)]
-pub fn end_component(frame: &Frame) -> Option<()> {
-    let progress = &mut frame.scratch().progress;
-    if progress.hashing != 0 {
-        progress.entries |= entries(progress.hash, PATH_TREE);
-    }
-    progress.walk.arrive(&HOST.paths, frame.tables())
-}
-
-/// Gathers the path from `node` up to `root` before `TOP`.
-#[inline(always)]
-pub fn gather(frame: &Frame, node: u64, root: u64) {
-    let climb = &mut frame.scratch().climb;
-    climb.node = node;
-    climb.root = root;
-    climb.at = TOP;
-    // Stays if there is no end to it.
-    climb.line = line::DEPTH;
-    repeat!(MAX_DEPTH + 1, climb_one, &raw const *frame);
-}
-
-unsafe extern "C" fn climb_one(_: u32, context: *mut c_void) -> i64 {
-    let scratch = Frame::of(context).scratch();
-    let node = scratch.climb.node;
-    if node == scratch.climb.root {
-        scratch.climb.line = Climb::ARRIVED;
-        return 1;
-    }
-    let (Some(parent), Some(len), Some(name)) = (
-        peek_member::<u64>(node, DENTRY_PARENT),
-        peek_member::<u32>(node, DENTRY_LEN),
-        peek_member::<u64>(node, DENTRY_NAME),
-    ) else {
-        scratch.climb.line = line::MEMORY;
-        return 1;
-    };
-    if parent == node {
-        scratch.climb.line = line::DISCONNECTED;
-        return 1;
-    }
-    scratch.climb.node = parent;
-    i64::from(!prepend(scratch, len, name))
-}
-
-/// Puts a name before what has been gathered; `false`: it does not fit.
-#[inline(always)]
-pub fn prepend(scratch: &mut Scratch, len: u32, name: u64) -> bool {
-    scratch.climb.line = line::LENGTH;
-    if len > 255 || scratch.climb.at < HEAD + 1 + len {
-        return false;
-    }
-    let at = opaque(u64::from(scratch.climb.at - 1 - len));
-    if at > u64::from(TOP) {
-        return false;
-    }
-    scratch.climb.at = at as u32;
-    scratch.path[at as usize] = b'/';
-    let to = (&raw mut scratch.path).cast::<u8>().wrapping_add(at as usize + 1);
-    if !copy(to, (opaque(u64::from(len)) & 0xff) as u32, name) {
-        scratch.climb.line = line::MEMORY;
-        return false;
-    }
-    scratch.climb.line = line::DEPTH;
-    true
-}
-
-const _: () = assert!(MOUNT_PATH as u32 == HEAD && BUFFER as u32 >= TOP + 512);

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{setup, shell};
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 3] = ["dispatch", "network", "cgroup"];
+const OBJECTS: [&str; 5] = ["dispatch", "network", "cgroup", "lsm_dispatch", "lsm"];
 /// The directories they are built in, each a workspace of its own.
 const SOURCES: [&str; 2] = ["datapath-ebpf", "lsm-ebpf"];
 /// Those of the project's crates that the objects are made of besides themselves.

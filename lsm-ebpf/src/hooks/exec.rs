@@ -2,11 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    macros::lsm,
-    programs::LsmContext,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, macros::lsm, programs::LsmContext};
 use ringfence_abi::host::{
     DIRECTORY_FOREIGN, EXE_FOREIGN, EXE_PATH, EXE_UNKNOWN, EXES as EXES_COUNT, KEEPS_SUBJECTS, MAX_ANCESTORS,
     SUBJECT_ANCESTORS_LOST, SUBJECT_KNOWN, SUBJECT_TAINTED, Subject, op::EXEC,
@@ -105,7 +101,8 @@ fn identify(frame: &Frame, file: File) -> Option<u32> {
         return None;
     }
     let from = (&raw const scratch.path).cast::<u8>().wrapping_add(at as usize);
-    if !copy(to, length as u32, from as u64) {
+    // The verifier wants to see once more that it is no negative number.
+    if !copy(to, (opaque(length) & 0x1ff) as u32, from as u64) {
         return None;
     }
     let id = id_of_key(frame)?;
@@ -186,5 +183,3 @@ unsafe extern "C" fn inherit(index: u32, context: *mut c_void) -> i64 {
     subject.count = index as u32 + 1;
     1
 }
-
-const _: u32 = BPF_ANY;

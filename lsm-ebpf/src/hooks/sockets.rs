@@ -98,8 +98,8 @@ fn h_socket_create(ctx: LsmContext) -> i32 {
 #[lsm(hook = "socket_bind")]
 fn h_socket_bind(ctx: LsmContext) -> i32 {
     let (socket, at, len): (_, u64, u32) = (Socket(argument(&ctx, 0)), ctx.arg(1), ctx.arg(2));
-    let sock = socket.sock();
     judged(bit(BIND), |call| {
+        let sock = socket.sock()?;
         let family = sock.family();
         kind(call, family, socket.kind(), sock.protocol())?;
         if family == AF_UNIX {
@@ -118,8 +118,8 @@ fn h_socket_bind(ctx: LsmContext) -> i32 {
 #[lsm(hook = "socket_connect")]
 fn h_socket_connect(ctx: LsmContext) -> i32 {
     let (socket, at, len): (_, u64, u32) = (Socket(argument(&ctx, 0)), ctx.arg(1), ctx.arg(2));
-    let sock = socket.sock();
     judged(bit(CONNECT), |call| {
+        let sock = socket.sock()?;
         let family = sock.family();
         if family == AF_UNIX {
             return Some(true);
@@ -146,8 +146,8 @@ fn h_sctp_bind_connect(ctx: LsmContext) -> i32 {
 #[lsm(hook = "socket_listen")]
 fn h_socket_listen(ctx: LsmContext) -> i32 {
     let socket = Socket(argument(&ctx, 0));
-    let sock = socket.sock();
     judged(bit(LISTEN), |call| {
+        let sock = socket.sock()?;
         let family = sock.family();
         kind(call, family, socket.kind(), sock.protocol())?;
         if family == AF_INET || family == AF_INET6 {
@@ -167,8 +167,8 @@ fn h_socket_listen(ctx: LsmContext) -> i32 {
 #[lsm(hook = "socket_sendmsg")]
 fn h_socket_sendmsg(ctx: LsmContext) -> i32 {
     let (socket, message) = (Socket(argument(&ctx, 0)), argument(&ctx, 1));
-    let sock = socket.sock();
     judged(bit(SEND) | bit(CONNECT), |call| {
+        let sock = socket.sock()?;
         let family = sock.family();
         kind(call, family, socket.kind(), sock.protocol())?;
         if family == AF_UNIX {

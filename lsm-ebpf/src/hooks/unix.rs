@@ -1,7 +1,5 @@
 //! Unix sockets, by the path or the abstract name they are bound to.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use ringfence_abi::host::{
     layout::{ADDRESS_LEN, ADDRESS_NAME, UNIX_ADDRESS, UNIX_DENTRY},
@@ -16,8 +14,9 @@ use crate::{
     call::{Call, bit, judged},
     kernel::{Sock, Socket, argument, copy, member_address, peek, peek_member},
     maps::HOST,
+    path,
     repeat::repeat,
-    scratch::{Frame, HEAD},
+    scratch::HEAD,
     walk,
 };
 
@@ -49,9 +48,9 @@ pub fn abstract_name(call: Call, at: u64, len: u32) {
         scratch.progress.position = HEAD;
         scratch.progress.line = 0;
         if len > 0 {
-            repeat!(len as u32, walk::step, &raw const *frame);
+            repeat!(len as u32, path::step, &raw const *frame);
         }
-        if frame.scratch().progress.line == 0 && walk::end_component(frame).is_none() {
+        if frame.scratch().progress.line == 0 && path::end_component(frame).is_none() {
             frame.scratch().progress.line = line::MEMORY;
         }
     }
@@ -97,11 +96,8 @@ fn h_unix_stream_connect(ctx: LsmContext) -> i32 {
 fn h_unix_may_send(ctx: LsmContext) -> i32 {
     let (own, other) = (Socket(argument(&ctx, 0)), Socket(argument(&ctx, 1)));
     judged(bit(SEND) | bit(CONNECT), |call| {
-        kind_of(call, own.sock())?;
-        place_of(call, other.sock().0 as u64);
+        kind_of(call, own.sock()?)?;
+        place_of(call, other.sock()?.0 as u64);
         call.ask(bit(SEND) | bit(CONNECT))
     })
 }
-
-#[allow(dead_code, reason = "names the types of callbacks")]
-type Callback = unsafe extern "C" fn(u32, *mut c_void) -> i64;

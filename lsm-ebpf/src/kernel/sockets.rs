@@ -21,8 +21,10 @@ impl Socket {
         u32::from(load::<u16>(self.0, SOCKET_TYPE))
     }
     #[inline(always)]
-    pub fn sock(self) -> Sock {
-        Sock(load(self.0, SOCKET_SK))
+    pub fn sock(self) -> Option<Sock> {
+        let sock: *const u8 = load(self.0, SOCKET_SK);
+        // Newer verifiers insist.
+        if sock.is_null() { None } else { Some(Sock(sock)) }
     }
 }
 
