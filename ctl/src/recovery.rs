@@ -18,19 +18,20 @@ const LINKS: [&str; 2] = ["links", "hooks"];
 pub struct Removed {
     /// One line for each link.
     pub things: Vec<String>,
-    /// This kernel has no tcx (before 6.6): packets that leave are judged by TC filters, which have no pins.
+    /// Packets are judged by TC filters, which have no pins: this kernel has no tcx (before 6.6).
     pub clsact: bool,
 }
 
 /// Removes every pinned link of every version of Ringfence below `bpffs`.
 pub fn remove_links(bpffs: &Path) -> Result<Removed, Failure> {
-    let mut removed = Removed { clsact: !has_tcx(), ..Removed::default() };
+    let mut removed = Removed::default();
     let cannot = |path: &Path| {
         let path = path.display().to_string();
         move |error: io::Error| Failure::Missing(format!("cannot remove {path}: {error}"))
     };
     for version in directories(bpffs).map_err(cannot(bpffs))? {
         owned_by_nobody(&version)?;
+        removed.clsact |= !has_tcx() && judges_at_tc(&version);
         for place in directories(&version).map_err(cannot(&version))? {
             if !LINKS.iter().any(|links| place.ends_with(links)) {
                 continue;
@@ -105,6 +106,13 @@ fn directories(parent: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether some generation has a program for TC.
+fn judges_at_tc(version: &Path) -> bool {
+    let generations = directories(&version.join("gen")).unwrap_or_default();
+    let pins = generations.iter().filter_map(|generation| fs::read_dir(generation).ok()).flatten().flatten();
+    pins.map(|pin| pin.file_name()).any(|name| name.to_string_lossy().starts_with("tc_"))
+}
+
 /// tcx came with Linux 6.6.
 fn has_tcx() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -134,6 +142,16 @@ mod tests {
         remove_pins(bpffs.path()).unwrap();
         remove_pins(bpffs.path()).unwrap();
         assert!(!bpffs.path().exists());
+    }
+
+    #[test]
+    fn only_generations_with_rules_for_packets_leave_filters_behind() {
+        let bpffs = tempfile::tempdir().unwrap();
+        touch(&bpffs.path().join("gen/1-0/ARENA"));
+        touch(&bpffs.path().join("gen/1-0/h_file_open"));
+        assert!(!judges_at_tc(bpffs.path()));
+        touch(&bpffs.path().join("gen/2-1/tc_egress"));
+        assert!(judges_at_tc(bpffs.path()));
     }
 
     #[test]

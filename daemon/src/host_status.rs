@@ -96,13 +96,11 @@ fn hook(state: &HookState, support: &Support, mode: Mode) -> Hook {
         return one(State::Unavailable, None, Some(obstacle.to_string()), Some(obstacle.remedy()));
     }
     if !state.present {
-        return match STAND_INS.iter().find(|(name, ..)| *name == state.name) {
-            Some((_, by, since)) => one(enforced, Some(format!("by {by}")), Some((*since).to_owned()), None),
-            None => {
-                let because = Some("this kernel has no such hook".to_owned());
-                one(State::Degraded, None, because, Some("use a newer kernel".to_owned()))
-            }
-        };
+        if let Some((_, by, since)) = STAND_INS.iter().find(|(name, ..)| *name == state.name) {
+            return one(enforced, Some(format!("by {by}")), Some((*since).to_owned()), None);
+        }
+        let because = Some("this kernel has no such hook".to_owned());
+        return one(State::Degraded, None, because, Some("use a newer kernel".to_owned()));
     }
     let because = Some("not attached; it is tried again, and the log has the details".to_owned());
     one(State::Unavailable, None, because, None)

@@ -1,6 +1,6 @@
 //! The host half in the daemon's process, as far as it shows on a kernel that may or may not have security hooks.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests: to fail is to say so")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: to fail is to say so")]
 
 mod support;
 

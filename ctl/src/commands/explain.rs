@@ -101,13 +101,11 @@ impl Explain {
     fn about_packet(&self, context: &Context) -> Result<Explanation, Failure> {
         let words = self.packet.as_deref().unwrap_or_default();
         let (packet, ingress) = ringfence_policy::parse_packet_spec(words).map_err(Failure::Policy)?;
-        match &self.policy {
-            Some(path) => offline(path, &packet, ingress),
-            None => {
-                let request = ExplainRequest { packet: packet::to_api(packet, ingress) };
-                Ok(context.ask(context.client.explain(&request))?)
-            }
+        if let Some(path) = &self.policy {
+            return offline(path, &packet, ingress);
         }
+        let request = ExplainRequest { packet: packet::to_api(packet, ingress) };
+        Ok(context.ask(context.client.explain(&request))?)
     }
 }
 

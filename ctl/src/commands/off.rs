@@ -23,9 +23,9 @@ pub struct Off {
     /// Its state directory; used when it is down
     #[arg(long, value_name = "DIR", default_value = ringfence_api::DEFAULT_STATE)]
     state_dir: PathBuf,
-    /// Its program; used when it is down
-    #[arg(long, value_name = "PATH", default_value = "ringfenced")]
-    ringfenced: PathBuf,
+    /// Its program; used when it is down. Looked for beside this one, then in PATH, unless said
+    #[arg(long, value_name = "PATH")]
+    ringfenced: Option<PathBuf>,
     #[command(flatten)]
     listing: Listing,
 }
@@ -61,7 +61,9 @@ impl Off {
     fn without_daemon(&self) -> Result<Vec<String>, Failure> {
         let Removed { mut things, clsact } = recovery::remove_links(&self.bpffs)?;
         recovery::stay_off(&self.state_dir)?;
-        let mut daemon = Command::new(&self.ringfenced);
+        let beside =
+            std::env::current_exe().ok().map(|path| path.with_file_name("ringfenced")).filter(|path| path.exists());
+        let mut daemon = Command::new(self.ringfenced.clone().or(beside).unwrap_or_else(|| "ringfenced".into()));
         daemon.arg("--off").arg("--bpffs").arg(&self.bpffs).arg("--state-dir").arg(&self.state_dir);
         match daemon.output() {
             Ok(output) if output.status.success() => {}

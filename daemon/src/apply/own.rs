@@ -87,6 +87,12 @@ impl Own {
             deny("policy", by_others(change, vec![tree(&self.policy)])),
             deny("pins", by_others(change, vec![tree(&self.pins)])),
         ];
+        // Unmounting what the pins are on would take them away.
+        let above: Vec<PathGlob> =
+            self.pins.ancestors().skip(1).filter(|path| path.parent().is_some()).map(file).collect();
+        if !above.is_empty() {
+            rules.push(deny("mounts", by_others(1 << op::MOUNT | 1 << op::UMOUNT, above)));
+        }
         if let Some(cgroup) = &self.cgroup {
             rules.push(deny("cgroup", by_others(change, vec![tree(cgroup)])));
         }
@@ -158,7 +164,14 @@ mod tests {
         let names: Vec<&str> = asks.host.rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(
             names,
-            ["protected/state", "protected/policy", "protected/pins", "protected/programs", "protected/processes"]
+            [
+                "protected/state",
+                "protected/policy",
+                "protected/pins",
+                "protected/mounts",
+                "protected/programs",
+                "protected/processes"
+            ]
         );
         let mut silent = policy(false);
         own().protect(&mut silent);
@@ -177,6 +190,8 @@ mod tests {
             assert_eq!(rule.matches.ops >> one & 1, 1, "{}", op::NAMES[one as usize]);
         }
         assert_eq!(rule.matches.ops >> op::READ & 1, 0);
+        let above = ["/sys/fs/bpf", "/sys/fs", "/sys"].map(|path| PathGlob::Path(path.into()));
+        assert_eq!(asks.host.rules[3].matches.path[0].any_of.as_deref(), Some(&above[..]));
     }
 
     #[test]
