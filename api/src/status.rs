@@ -54,7 +54,7 @@ pub struct Half {
     pub because: Option<String>,
     /// Every place where it decides, or should.
     pub hooks: Vec<Hook>,
-    /// What it works with; host: `mounts`, `mounts-left-out`, `executables`, `processes-unknown`.
+    /// What it works with; host: `mounts`, `mounts-left-out`, `path-entries`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, u64>,
 }
