@@ -28,8 +28,20 @@ const USERS: [u32; 3] = [1000, 1001, 65534];
 const DIRECTORIES: [&str; 4] = ["a", "b", "ab", "a/b"];
 const FILES: [&str; 3] = ["a", "b", "x.conf"];
 const PATTERNS: [&str; 14] = [
-    "/r/**", "/r/a/**", "/r/*/a", "/r/a*/x.conf", "/r/**/b", "**/x.conf", "/r/{a,b}/?", "/r/[!a]/**", "/r/a/b", "/r/a/b/**",
-    "/r/*/b/*", "**/b/**", "/r/ab/a", "/r/?b/*.conf",
+    "/r/**",
+    "/r/a/**",
+    "/r/*/a",
+    "/r/a*/x.conf",
+    "/r/**/b",
+    "**/x.conf",
+    "/r/{a,b}/?",
+    "/r/[!a]/**",
+    "/r/a/b",
+    "/r/a/b/**",
+    "/r/*/b/*",
+    "**/b/**",
+    "/r/ab/a",
+    "/r/?b/*.conf",
 ];
 
 fn file(random: &mut fastrand::Rng) -> String {
@@ -43,7 +55,8 @@ fn pick<'a, T>(random: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
 fn policy(random: &mut fastrand::Rng) -> String {
     let rules: String = (0..random.usize(4..16))
         .map(|number| {
-            let (verb, mode) = *pick(random, &[("allow", ""), ("deny", ""), ("deny", ""), ("deny", ", mode: audit"), ("count", "")]);
+            let (verb, mode) =
+                *pick(random, &[("allow", ""), ("deny", ""), ("deny", ""), ("deny", ", mode: audit"), ("count", "")]);
             let op = pick(random, &["read", "write", "append", "attr", "exec", "[read, exec]", "[read, write, exec]"]);
             let mut fields = format!("op: {op}");
             match random.u8(..4) {

@@ -1,16 +1,16 @@
 //! Files for attempts.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{make_directory, put};
 use crate::daemon::binary;
 
-/// A fresh directory with files in it. In the steps of an attempt these words stand for their paths: `FILE` and `OTHER`
+/// A directory with files in it. In the steps of an attempt these words stand for their paths: `FILE` and `OTHER`
 /// (files), `PROGRAM` (the actor), `SUB` (a directory, with a file `FILE` in it named `SUB/file`), `NEW` (a name that is
 /// not used), `HERE` (the directory itself).
 #[derive(Debug)]
@@ -19,13 +19,15 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Makes it, or makes it anew.
+    /// One that was made.
+    #[must_use]
+    pub fn at(directory: impl AsRef<Path>) -> Self {
+        Self { directory: directory.as_ref().to_path_buf() }
+    }
+
+    /// Makes it. To be done before there are rules about it.
     pub fn new(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref().to_path_buf();
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context("cannot clean up"),
-            _ => {}
-        }
         for file in ["file", "other", "sub/file"] {
             put(directory.join(file), "secret")?;
         }

@@ -3,7 +3,7 @@
 
 mod table;
 
-use std::os::unix::net::UnixListener;
+use std::{os::unix::net::UnixListener, sync::OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use ringfence_abi::host::op;
@@ -79,11 +79,16 @@ impl Trial {
         }
     }
 
-    /// Does it and checks how it went.
-    fn run(&self, process: u32) -> Result<()> {
+    /// Makes its files, before the rules come. Somebody listens at the socket as long as the listener is there.
+    fn prepare(&self) -> Result<UnixListener> {
         let fixture = Fixture::new(self.directory())?.with_program()?;
         let listener = UnixListener::bind(fixture.path("socket"))?;
         std::os::unix::fs::chown(fixture.path("socket"), Some(u32::try_from(self.user())?), None)?;
+        Ok(listener)
+    }
+
+    /// Does it and checks how it went.
+    fn run(&self, process: u32) -> Result<()> {
         let user = match self.by {
             By::User => format!("become {}", self.user()),
             // Also root.
@@ -95,8 +100,7 @@ impl Trial {
         }
         let steps: Vec<String> =
             steps.iter().map(|step| step.replace("BECOME", &user).replace("PID", &process.to_string())).collect();
-        let outcome = attempt(fixture.steps(&steps))?;
-        drop(listener);
+        let outcome = attempt(Fixture::at(self.directory()).steps(&steps))?;
         let expected = if self.verdict == Verdict::Deny { self.case.refused } else { "ok" };
         ensure!(outcome == expected, "`{outcome}` instead of `{expected}`: {} {steps:?}", self.name());
         Ok(())
@@ -118,7 +122,12 @@ impl Trial {
     }
 }
 
+/// Those who listen at the trials' sockets, as long as the tests run.
+static LISTENERS: OnceLock<Vec<UnixListener>> = OnceLock::new();
+
 fn policy() -> Result<String> {
+    let listeners = Trial::all(None).map(|trial| trial.prepare()).collect::<Result<_>>()?;
+    LISTENERS.get_or_init(|| listeners);
     let rules: String = Trial::all(None).map(|trial| trial.rules()).collect();
     Ok(format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{rules}"))
 }
