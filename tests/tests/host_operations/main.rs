@@ -46,7 +46,7 @@ impl Trial {
     }
 
     fn name(&self) -> String {
-        format!("{}-{:?}-{:?}", self.number, self.by, self.verdict)
+        format!("case{}-{:?}-{:?}", self.number, self.by, self.verdict)
     }
 
     fn directory(&self) -> String {

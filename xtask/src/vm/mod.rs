@@ -153,14 +153,13 @@ const FORMAT: [&str; 3] = ["--locked", "--message-format", "json-render-diagnost
 
 /// Builds static programs: those of every machine, and the tests.
 fn build(tests: &[&str], checks: &Checks) -> Result<Vec<Program>> {
-    let mut bins = checks.cargo(&["build", "--workspace", "--bins"]);
-    let mut found = executables(bins.args(FORMAT))?;
-    let mut harnesses = checks.cargo(&["test", "--workspace", "--no-run"]);
-    harnesses.args(FORMAT);
+    // In one run: with and without tests, dependencies have other features and would be built twice.
+    let mut build = checks.cargo(&["build", "--workspace", "--bins"]);
+    build.args(FORMAT);
     for test in tests {
-        harnesses.args(["--test", test]);
+        build.args(["--test", test]);
     }
-    found.extend(executables(&mut harnesses)?);
+    let found = executables(&mut build)?;
     let mut programs = machine_programs(&found)?;
     for test in tests {
         programs.push(program(&found, test, test_place(test))?);
