@@ -18,7 +18,9 @@ const DENIED: &str = "open: EACCES";
 
 /// A policy that denies reading these files below `/l`, each by a rule with the file's name.
 fn denies(files: &[&str]) -> String {
-    let rules = files.iter().map(|file| format!("    - {{deny: {{op: read, path: /l/{file}}}, name: {}}}\n", file.trim_end_matches("/**")));
+    let rules = files
+        .iter()
+        .map(|file| format!("    - {{deny: {{op: read, path: /l/{file}}}, name: {}}}\n", file.trim_end_matches("/**")));
     format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{}", rules.collect::<String>())
 }
 

@@ -12,7 +12,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{
     daemon::{Counters, Daemon},
@@ -76,7 +76,8 @@ impl Hits {
 /// A machine that the tests of one program share, so that its policy is loaded once.
 #[derive(Debug)]
 pub struct Shared {
-    machine: Mutex<Option<Machine>>,
+    /// The machine, or why there is none.
+    machine: Mutex<Option<Result<Machine, String>>>,
     policy: fn() -> Result<String>,
 }
 
@@ -90,10 +91,10 @@ impl Shared {
     /// Runs a test on the machine. The end of the daemon's log is printed if it fails.
     pub fn run<T>(&self, test: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
         let mut slot: MutexGuard<'_, _> = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
-            *slot = Some(Machine::new(&(self.policy)()?)?);
-        }
-        let machine = slot.as_mut().context("there is no machine")?;
+        let machine = slot.get_or_insert_with(|| {
+            (self.policy)().and_then(|policy| Machine::new(&policy)).map_err(|error| format!("{error:#}"))
+        });
+        let machine = machine.as_mut().map_err(|error| anyhow!("there is no machine: {error}"))?;
         test(machine).inspect_err(|_| {
             let log = machine.daemon.log();
             let end = log.lines().rev().take(20).collect::<Vec<_>>();
