@@ -63,9 +63,13 @@ impl Explainer {
         for _ in 0..accesses {
             let access = generate::access(&mut random);
             let oracle = oracle(&policy, &access);
-            let others = [tables(&compiled, &access), ask(kernel, &loaded, &compiled, &access)];
-            for other in others {
-                assert_eq!(other, oracle, "seed {seed}: {access:#?}\nin {:#?}", policy.host.rules);
+            let others = [("tables", tables(&compiled, &access)), ("kernel", ask(kernel, &loaded, &compiled, &access))];
+            for (name, other) in others {
+                let rules = &policy.host.rules;
+                assert!(
+                    other == oracle,
+                    "seed {seed}: {name} {other:?}, oracle {oracle:?}: {access:#?}\nin {rules:#?}"
+                );
             }
             compared.accesses += 1;
             compared.by_rule += u32::from(oracle.line >= BUILTINS);
