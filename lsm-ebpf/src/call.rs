@@ -47,26 +47,46 @@ const OF_FILES: u32 = (bit(op::MOUNT) << 1) - 1 | bit(op::UMOUNT) | bit(op::IOCT
 #[derive(Clone, Copy)]
 pub struct Call {
     pub frame: Frame,
+    /// PID 1 calls: everything is allowed, but what it mounts is noted.
+    pub init: bool,
 }
 
 /// Judges a call that may ask for some of `ops`; `judge` says what it is about and what it asks. What the hook returns.
 #[inline(always)]
 pub fn judged(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
-    if is_asked(ops) { judged_always(ops, judge) } else { 0 }
+    if !is_asked(ops) {
+        return 0;
+    }
+    if is_init() {
+        report::count(line::INIT);
+        return 0;
+    }
+    run(ops, false, judge)
+}
+
+/// Whether PID 1 calls, which is never refused.
+#[inline(always)]
+fn is_init() -> bool {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_pid_tgid() >> 32 == 1 }
 }
 
 /// The same where something is kept up, whether or not anything may be refused.
 #[inline(always)]
 pub fn judged_always(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
-    // SAFETY: the helper has no preconditions.
-    if unsafe { bpf_get_current_pid_tgid() } >> 32 == 1 {
+    let init = is_init();
+    if init {
         report::count(line::INIT);
-        return 0;
     }
+    run(ops, init, judge)
+}
+
+#[inline(always)]
+fn run(ops: u32, init: bool, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
     let (Some(scratch), Some(arena)) = (scratch(Task::current()), Arena::get()) else {
         return refuse(line::MEMORY);
     };
-    let call = Call { frame: Frame::new(scratch, arena) };
+    let call = Call { frame: Frame::new(scratch, arena), init };
     match call.begin(ops).and_then(|()| judge(call)) {
         Some(true) => 0,
         Some(false) => verdict(),
@@ -81,7 +101,7 @@ pub fn judged_anywhere(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i3
         return 0;
     }
     let (Some(scratch), Some(arena)) = (scratch_of_cpu(), Arena::get()) else { return refuse(line::MEMORY) };
-    let call = Call { frame: Frame::new(scratch, arena) };
+    let call = Call { frame: Frame::new(scratch, arena), init: false };
     match call.absent().and_then(|()| judge(call)) {
         Some(true) => 0,
         Some(false) => verdict(),
@@ -105,7 +125,7 @@ pub fn refuse(line: u32) -> i32 {
 /// What a refusal is, in the mode that is in force.
 #[inline(always)]
 fn verdict() -> i32 {
-    if report::enforcing() { REFUSED } else { 0 }
+    if report::enforcing() && !is_init() { REFUSED } else { 0 }
 }
 
 impl Call {
@@ -225,6 +245,9 @@ impl Call {
     /// Asks for operations at the first place and at the second.
     #[inline(always)]
     pub fn ask_both(&self, first: u32, second: u32) -> Option<bool> {
+        if self.init {
+            return Some(true);
+        }
         let scratch = self.frame.scratch();
         scratch.questions = [first, second];
         repeat!(2 * op::COUNT, question, &raw const self.frame);
@@ -234,6 +257,9 @@ impl Call {
     /// Whether an operation is refused at a place: only then is it counted.
     #[inline(always)]
     pub fn is_protected(&self, op: u32, number: usize) -> bool {
+        if self.init {
+            return false;
+        }
         let scratch = self.frame.scratch();
         scratch.quiet = 1;
         let answer = judge(&self.frame, op, number);

@@ -41,7 +41,7 @@ fn explain_access(_: XdpContext) -> u32 {
     let (Some(scratch), Some(arena), Some(question)) = (scratch_of_cpu(), Arena::get(), ACCESS_IN.get(0)) else {
         return XDP_ABORTED;
     };
-    let call = Call { frame: Frame::new(scratch, arena) };
+    let call = Call { frame: Frame::new(scratch, arena), init: false };
     if answer(call, question).is_some() { XDP_PASS } else { XDP_ABORTED }
 }
 
