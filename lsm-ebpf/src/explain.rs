@@ -58,7 +58,7 @@ fn answer(call: Call, question: &AccessQuestion) -> Option<()> {
     classes.class::<ANCESTOR>(access, question.ancestors);
     classes.class::<CGROUP>(access, question.cgroup);
     classes.direct::<FLAGS>(access, question.flags)?;
-    classes.exe(access, question.exe, false)?;
+    classes.exe(access, question.exe, question.tainted != 0)?;
     classes.target(access, question.target)?;
     classes.direct::<PORT>(access, question.port)?;
     classes.direct::<PROTO>(access, question.small[0])?;
