@@ -86,17 +86,16 @@ fn start(times: u32) -> Result<()> {
 
 /// Rules of the ordinary kinds, none of which decides about what is measured.
 fn policy(rules: usize) -> String {
-    let rules: String = (0..rules)
-        .map(|number| {
-            let rule = match number % 5 {
-                0 => format!("op: [read, write], path: /srv/tenant-{number}/private/**"),
-                1 => format!("op: read, path: /etc/app-{number}/key.pem, uid: {{not: 0}}"),
-                2 => format!("op: write, path: /b/one/two/*/x{number}"),
-                3 => format!("op: [read, write], path: /home/user-{number}/.ssh/**, exe: {{not: /usr/sbin/sshd}}"),
-                _ => format!("op: exec, path: /opt/app-{number}/bin/*"),
-            };
-            format!("    - deny: {{{rule}}}\n")
-        })
-        .collect();
-    format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{rules}")
+    let mut text = "ringfence: 1\nhost:\n  default: allow\n  rules:\n".to_owned();
+    for number in 0..rules {
+        let rule = match number % 5 {
+            0 => format!("op: [read, write], path: /srv/tenant-{number}/private/**"),
+            1 => format!("op: read, path: /etc/app-{number}/key.pem, uid: {{not: 0}}"),
+            2 => format!("op: write, path: /b/one/two/*/x{number}"),
+            3 => format!("op: [read, write], path: /home/user-{number}/.ssh/**, exe: {{not: /usr/sbin/sshd}}"),
+            _ => format!("op: exec, path: /opt/app-{number}/bin/*"),
+        };
+        text.extend(["    - deny: {", &rule, "}\n"]);
+    }
+    text
 }

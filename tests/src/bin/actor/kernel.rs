@@ -96,13 +96,13 @@ fn shift_clock() -> Result<()> {
 }
 
 fn signal_io(operands: &Operands) -> Result<()> {
+    const SET_SIGNAL: i32 = 10;
     let owner: i64 = operands.number(0)?;
     let (reading, writing) = std::os::unix::net::UnixStream::pair().or_errno()?;
     let control = |command: i32, value: i64| {
         let number = Arg::Int(reading.as_raw_fd().into());
         raw::call(libc::SYS_fcntl, &mut [number, Arg::Int(command.into()), Arg::Int(value)])
     };
-    const SET_SIGNAL: i32 = 10;
     control(libc::F_SETOWN, owner)?;
     control(SET_SIGNAL, libc::SIGCONT.into())?;
     control(libc::F_SETFL, libc::O_ASYNC.into())?;

@@ -32,10 +32,9 @@ pub fn call(number: libc::c_long, arguments: &mut [Arg<'_>]) -> Result<i64> {
             Arg::Out(bytes) => bytes.as_mut_ptr() as i64,
         };
     }
-    let [a, b, c, d, e, f] = words;
     // SAFETY: pointers come from references that outlive the call; callers pass the length of each buffer that the kernel
     // writes to beside it.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    let result = unsafe { libc::syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]) };
     Ok(Errno::result(result)?)
 }
 

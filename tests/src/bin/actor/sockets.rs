@@ -104,17 +104,17 @@ fn parse(text: &str) -> Result<SockAddr> {
 fn reconnect(actor: &mut Actor, operands: &Operands) -> Result<()> {
     let (socket, first) = new(operands.get(0)?, operands.get(1)?)?;
     let second = parse(operands.get(2)?)?;
-    connected(socket.connect(&first)).context("cannot connect to the first").map_err(unfinished)?;
+    connected(socket.connect(&first)).context("cannot connect to the first").map_err(|error| unfinished(&error))?;
     // AF_UNSPEC takes the association back.
     let mut arguments = [Arg::Int(socket.as_raw_fd().into()), Arg::In(&[0; 16]), Arg::Int(16)];
-    raw::call(libc::SYS_connect, &mut arguments).map_err(unfinished)?;
+    raw::call(libc::SYS_connect, &mut arguments).map_err(|error| unfinished(&error))?;
     connected(socket.connect(&second))?;
     actor.keep(socket);
     Ok(())
 }
 
 /// An error that is not the outcome: without its number.
-fn unfinished(error: anyhow::Error) -> anyhow::Error {
+fn unfinished(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
