@@ -53,27 +53,23 @@ fn pick<'a, T>(random: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
 }
 
 fn policy(random: &mut fastrand::Rng) -> String {
-    let rules: String = (0..random.usize(4..16))
-        .map(|number| {
-            let (verb, mode) =
-                *pick(random, &[("allow", ""), ("deny", ""), ("deny", ""), ("deny", ", mode: audit"), ("count", "")]);
-            let op = pick(random, &["read", "write", "append", "attr", "exec", "[read, exec]", "[read, write, exec]"]);
-            let mut fields = format!("op: {op}");
-            match random.u8(..4) {
-                0 => {}
-                1 => fields += &format!(", path: {{not: \"{}\"}}", pick(random, &PATTERNS)),
-                _ => fields += &format!(", path: [\"{}\", \"{}\"]", pick(random, &PATTERNS), pick(random, &PATTERNS)),
-            }
-            fields += &match random.u8(..3) {
-                0 => ", uid: 1000".to_owned(),
-                1 => ", uid: [1001, nobody]".to_owned(),
-                _ => ", owner: true, uid: 1000-1001".to_owned(),
-            };
-            format!("    - {{{verb}: {{{fields}}}, name: rule{number}{mode}}}\n")
-        })
-        .collect();
-    // Only for whom the test plays: the machine goes on.
-    format!("ringfence: 1\nhost:\n  default: allow\n  rules:\n{rules}")
+    const OPERATIONS: [&str; 7] = ["read", "write", "append", "attr", "exec", "[read, exec]", "[read, write, exec]"];
+    const VERBS: [(&str, &str); 5] =
+        [("allow", ""), ("deny", ""), ("deny", ""), ("deny", ", mode: audit"), ("count", "")];
+    // Only about whom the test plays: the machine goes on.
+    const USERS: [&str; 3] = ["uid: 1000", "uid: [1001, nobody]", "owner: true, uid: 1000-1001"];
+    let mut text = "ringfence: 1\nhost:\n  default: allow\n  rules:\n".to_owned();
+    for number in 0..random.usize(4..16) {
+        let ((verb, mode), op, user) = (*pick(random, &VERBS), *pick(random, &OPERATIONS), *pick(random, &USERS));
+        let path = match random.u8(..4) {
+            0 => String::new(),
+            1 => format!(", path: {{not: \"{}\"}}", pick(random, &PATTERNS)),
+            _ => format!(", path: [\"{}\", \"{}\"]", pick(random, &PATTERNS), pick(random, &PATTERNS)),
+        };
+        let rule = format!("    - {{{verb}: {{op: {op}{path}, {user}}}, name: rule{number}{mode}}}\n");
+        text.push_str(&rule);
+    }
+    text
 }
 
 #[test]

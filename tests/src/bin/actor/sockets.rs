@@ -144,10 +144,12 @@ fn receive(operands: &Operands) -> Result<OwnedFd> {
     let mut space = nix::cmsg_space!([RawFd; 1]);
     let message = recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut buffers, Some(&mut space), MsgFlags::empty())?;
     ensure!(message.bytes == 1, "nothing came");
-    let received = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
-        _ => None,
+    // A descriptor that a hook refused is left out (`MSG_CTRUNC`, here ENOBUFS), and the message comes without it.
+    let received = message.cmsgs().ok().and_then(|mut controls| {
+        controls.find_map(|control| match control {
+            ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+            _ => None,
+        })
     });
-    // A descriptor that a hook refused is left out (`MSG_CTRUNC`), and the message comes without it.
     received.map(raw::adopt).ok_or_else(|| Errno::EACCES.into())
 }
