@@ -128,9 +128,10 @@ fn clean_up() -> Result<()> {
         Err(error) => return Err(error.into()),
     }
     while waitpid(None, None).is_ok() {}
-    let pins = Path::new("/sys/fs/bpf/ringfence");
-    if pins.exists() {
-        fs::remove_dir_all(pins).context("cannot remove the pins")?;
+    // Links go before what their programs need: half removed, they would refuse everything.
+    if Path::new("/sys/fs/bpf/ringfence").exists() {
+        let off = Command::new("/bin/ringctl").args(["off", "--ringfenced", "/bin/ringfenced"]).status()?;
+        ensure!(off.success(), "ringctl off ended with {off}");
     }
     Ok(())
 }

@@ -90,8 +90,10 @@ fn rename_against_open() -> Result<()> {
             let mut changing = Attempt::new([exchange]).by("/bin/mover").start_running()?;
             let before = machine.hits()?;
             let outcome = attempt([format!("repeat 2000 open {base}/sub/a/file")])?;
-            let expected = if free { "ok: 2000" } else { "ok: 0" };
-            ensure!(outcome == expected, "`{outcome}` instead of `{expected}`");
+            let through: u32 = outcome.trim_start_matches("ok: ").parse()?;
+            // Where no rule is, a walk that was torn three times is refused, too; not mostly.
+            let expected = if free { 1000..=2000 } else { 0..=0 };
+            ensure!(expected.contains(&through), "{through} of 2000 got through in {base}");
             ensure!(free || machine.hits()?.since(&before, SECRET)? >= 2000, "refused by another rule");
             let changed = changing.outcome()?;
             ensure!(changed == "ok: 4000", "the names did not change: {changed}");
