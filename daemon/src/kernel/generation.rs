@@ -150,7 +150,8 @@ impl Kernel {
         pins::remove(&staging.directory)?;
         fs::create_dir(&staging.directory).context(|| format!("cannot make {}", staging.directory.display()))?;
         let chains = [constants(compiled.ingress.as_ref(), &set_ids), constants(compiled.egress.as_ref(), &set_ids)];
-        let host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
+        let mut host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
+        host.keeps |= self.entry_keeps()?;
         staging.make_maps(compiled, &chains)?;
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
         staging.load_programs(&chains)?;

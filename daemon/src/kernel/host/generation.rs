@@ -124,6 +124,21 @@ pub fn constants(compiled: &CompiledHost, serial: u32) -> HostConsts {
     HostConsts { serial, keeps, ..compiled.consts }
 }
 
+/// The constants with which programs of a generation are loaded from now on; they are recorded. `None`: they keep up all
+/// of `keeps` already.
+pub fn raise(directory: &Path, keeps: u32) -> Result<Option<HostConsts>> {
+    let consts = HostPart::open(directory)?.consts;
+    if consts.keeps & keeps == keeps {
+        return Ok(None);
+    }
+    let raised = HostConsts { keeps: consts.keeps | keeps, ..consts };
+    let path = directory.join(RECORD);
+    let map = sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))?;
+    let record: Table<u32, HostConsts> = table(map.ok_or(KernelError::Foreign { path })?)?;
+    record.set(&0, &raised).context(|| "cannot record the constants".to_owned())?;
+    Ok(Some(raised))
+}
+
 /// Makes a generation's own maps and pins them in its directory.
 pub fn make_maps(directory: &Path, compiled: &CompiledHost, consts: &HostConsts) -> Result<()> {
     let pin = |map: &std::os::fd::OwnedFd, name: &str| {

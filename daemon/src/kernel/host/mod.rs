@@ -167,6 +167,11 @@ impl Kernel {
         (0..op::COUNT).filter(|op| asked & 1 << op != 0 && !judged(*op)).map(|op| 1 << op).sum()
     }
 
+    /// What the dynamic entries ask to be kept up, whatever the policy reads.
+    pub(super) fn entry_keeps(&self) -> Result<u32> {
+        Ok(self.entry_needs()?.keeps)
+    }
+
     /// Loads what a generation that is being built judges with.
     pub(super) fn load_host(&self, slot: u8, directory: &Path, consts: &ringfence_abi::host::HostConsts) -> Result<()> {
         let needs = Needs::of(consts).and(self.entry_needs()?);
@@ -178,10 +183,13 @@ impl Kernel {
     fn serve(&self, loaded: &[&Loaded], needs: Needs) -> Result<()> {
         for generation in loaded {
             let there = self.host.maps.state.hooks(generation.slot);
-            let places = self.host.places().into_iter();
-            let missing: Vec<Place> =
-                places.filter(|place| place.serves(needs) && there & 1 << place.bit == 0).collect();
-            Programs::of(self, &generation.directory, &generation.host.consts).load(generation.slot, &missing)?;
+            // Programs that were loaded to keep up less have no code for the rest: they are replaced.
+            let raised = generation::raise(&generation.directory, needs.keeps)?;
+            let added = Needs { ops: 0, keeps: raised.map_or(0, |_| needs.keeps) };
+            let consts = raised.map_or_else(|| Ok(generation::HostPart::open(&generation.directory)?.consts), Ok)?;
+            let lacks = |place: &Place| place.serves(needs) && there & 1 << place.bit == 0 || place.serves(added);
+            let places: Vec<Place> = self.host.places().into_iter().filter(lacks).collect();
+            Programs::of(self, &generation.directory, &consts).load(generation.slot, &places)?;
         }
         let subjects = needs.keeps(KEEPS_SUBJECTS);
         let kept = loaded.iter().any(|loaded| loaded.host.needs().keeps(KEEPS_SUBJECTS))
