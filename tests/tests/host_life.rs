@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 use ringfence_api::{State, Status};
-use ringfence_tests::host::{Attempt, Machine, attempt, put};
+use ringfence_tests::host::{Attempt, Machine, attempt, name_actor, put};
 
 /// Where the daemon of these tests pins.
 const PINS: &str = "/sys/fs/bpf/ringfence";
@@ -170,8 +170,7 @@ fn denied_paths_are_denied_at_once() -> Result<()> {
     expect("b", "ok")?;
     let user = attempt(["drop 1000 1000", "open /l/b"])?;
     ensure!(user == DENIED, "the user: {user}");
-    let _ = fs::remove_file("/bin/subject");
-    fs::hard_link("/bin/actor", "/bin/subject")?;
+    name_actor("/bin/subject")?;
     deny(&["/l/c", "--op", "read", "--exe", "/bin/subject"])?;
     expect("c", "ok")?;
     let program = Attempt::new(["open /l/c"]).by("/bin/subject").run()?;

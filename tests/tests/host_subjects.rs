@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ringfence_tests::host::{Attempt, Machine, Shared, Waiting, put};
+use ringfence_tests::host::{Attempt, Machine, Shared, Waiting, name_actor, put};
 
 static MACHINE: Shared = Shared::new(policy);
 
@@ -42,7 +42,7 @@ static EARLY: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
 
 fn policy() -> Result<String> {
     for name in PROGRAMS {
-        fs::hard_link("/bin/actor", format!("/bin/{name}"))?;
+        name_actor(&format!("/bin/{name}"))?;
     }
     fs::copy("/usr/bin/cat", "/bin/reader")?;
     fs::copy(SYSTEM, FOREIGN)?;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use ringfence_tests::host::{Attempt, attempt};
+use ringfence_tests::host::{Attempt, attempt, name_actor};
 
 use crate::{
     SECRET,
@@ -31,7 +31,7 @@ fn deleted_executable() -> Result<()> {
         let waiting = Attempt::new(["wait", "open /shared"]).by("/bin/untrusted").start()?;
         fs::remove_file("/bin/untrusted")?;
         let outcome = waiting.finish();
-        fs::hard_link("/bin/actor", "/bin/untrusted")?;
+        name_actor("/bin/untrusted")?;
         let outcome = outcome?;
         ensure!(outcome == "open: EACCES", "{outcome}");
         ensure!(machine.hits()?.since(&before, "untrusted")? == 1, "refused by another rule");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ringfence_tests::host::{Attempt, Machine, Shared, attempt, make_directory, put};
+use ringfence_tests::host::{Attempt, Machine, Shared, attempt, make_directory, name_actor, put};
 
 /// The machine with the rules that no attempt may get round.
 pub static MACHINE: Shared = Shared::new(policy);
@@ -33,7 +33,7 @@ host:
 
 fn policy() -> Result<String> {
     for name in ["trusted", "untrusted", "mover"] {
-        std::fs::hard_link("/bin/actor", format!("/bin/{name}"))?;
+        name_actor(&format!("/bin/{name}"))?;
     }
     put("/shared", "shared")?;
     for root in ROOTS {
