@@ -30,7 +30,8 @@ fn h_inode_rename(ctx: LsmContext) -> i32 {
     judged(MOVES, |call| {
         let wish = Wish { below: old.inode().is_directory(), text: false };
         call.dentry(old, wish)?;
-        walk::locate(&call.frame, new, 1, wish);
+        // What could still be protected below the new name says nothing of what comes to lie there.
+        walk::locate(&call.frame, new, 1, Wish::ITSELF);
         if !call.ask_both(bit(RENAME), bit(RENAME))? || !call.keeps_protection()? {
             return Some(false);
         }

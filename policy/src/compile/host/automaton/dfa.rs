@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     TooLarge,
-    nfa::{Label, Loop, Nfa},
+    nfa::{ANYWHERE, Label, Loop, Nfa},
     sets::Sets,
 };
 use crate::glob::Bytes;
@@ -191,8 +191,14 @@ impl Builder<'_> {
         if reach {
             // What is excluded here alone may still be refused below.
             below.extend_from_slice(&exact);
+            // What a pattern for every place names keeps its protection wherever it is moved, and could lie below any
+            // directory at all: it protects none from being moved or mounted over.
+            let anywhere = self.nfa.nodes[ANYWHERE].ends;
             for member in &self.members[slash as usize] {
                 let (begin, end) = self.nfa.nodes[*member as usize].ends;
+                if anywhere.0 <= begin && end <= anywhere.1 {
+                    continue;
+                }
                 below.extend(self.nfa.ends[begin as usize..end as usize].iter().map(|end| end.condition));
             }
         }

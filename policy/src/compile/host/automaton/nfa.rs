@@ -8,6 +8,8 @@ use crate::{
     model::PathGlob,
 };
 
+/// The node in which patterns that begin with `**/` begin.
+pub(super) const ANYWHERE: usize = 1;
 /// No node.
 const NONE: u32 = u32::MAX;
 
