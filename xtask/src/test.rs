@@ -26,7 +26,7 @@ enum Part {
     Style,
     /// The committed BPF objects are what their sources give
     Bpf,
-    /// Tests that need no privileges
+    /// Each crate's own tests; the daemon's load programs into the kernel
     Unit,
     /// Tests with real packets in network namespaces, and the differential tests
     Netns,

@@ -8,19 +8,24 @@ use std::fs;
 /// A user's name; `None` for one that `/etc/passwd` does not have.
 #[must_use]
 pub fn user_name(uid: u32) -> Option<String> {
-    name_of(&fs::read_to_string("/etc/passwd").ok()?, uid)
+    name_of(&read("/etc/passwd")?, uid)
 }
 
 /// A group's number; `None` for one that `/etc/group` does not have.
 #[must_use]
 pub fn group_id(name: &str) -> Option<u32> {
-    id_of(&fs::read_to_string("/etc/group").ok()?, name)
+    id_of(&read("/etc/group")?, name)
 }
 
 /// Whether a group lists a user as a member. Primary groups are not listed.
 #[must_use]
 pub fn is_member(user: &str, gid: u32) -> bool {
-    fs::read_to_string("/etc/group").is_ok_and(|groups| lists(&groups, user, gid))
+    read("/etc/group").is_some_and(|groups| lists(&groups, user, gid))
+}
+
+/// A file's text. A full name may be in any encoding, and must not hide the other lines.
+fn read(path: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(path).ok()?).into_owned())
 }
 
 /// The fields of each line; one with fewer than `N` is passed over, as libc does.

@@ -42,7 +42,7 @@ impl Host {
 
     /// Gives an interface another name.
     pub fn rename(&self, name: &str, new: &str) -> Result<()> {
-        // Before 6.2 (bd039b5ea2a9) the kernel renames no interface that is up.
+        // 6.1 renames no interface that is up (EBUSY), 6.12 does.
         let index = self.index(name)?;
         let steps = [LinkUnspec::new_with_index(index).down(), LinkUnspec::new_with_index(index).name(new)];
         for step in steps.into_iter().chain([LinkUnspec::new_with_index(index).up()]) {
