@@ -331,8 +331,19 @@ pub struct HostConsts {
     pub protect_self: u32,
     /// `KEEPS_` bits: what must be kept up for it. Written by the loader.
     pub keeps: u32,
+    /// Offset of the *quick* words, which spare most calls a search: row `class of PATH`, column `class of OP`, 0 for a
+    /// field that no rule reads. A word is 0 where the other fields must be looked at, else [`QUICK`] with the line that
+    /// decides and, at [`QUICK_VERDICT`], its verdict.
+    pub quick: u32,
+    /// Columns of a row; 0: there are no quick words.
+    pub quick_columns: u32,
 }
-bytes!(HostConsts: 776);
+bytes!(HostConsts: 784);
+
+/// A quick word: whatever else is known of a call, this decides.
+pub const QUICK: u32 = 1 << 31;
+/// Shift of the verdict in a quick word; below it is the line.
+pub const QUICK_VERDICT: u32 = 24;
 
 /// Where the running kernel keeps what the programs read: read-only global `KERNEL`, resolved in its BTF (and, for
 /// `rename_lock`, kallsyms). Offsets are in bytes; [`NO_OFFSET`] where this kernel has no such member.
@@ -377,6 +388,7 @@ pub mod layout {
         DENTRY_SB = ("dentry", "d_sb");
         DENTRY_FLAGS = ("dentry", "d_flags");
         DENTRY_ALIAS = ("dentry", "d_u.d_alias");
+        DENTRY_SEQ = ("dentry", "d_seq");
         FILE_DENTRY = ("file", "f_path.dentry");
         FILE_INODE = ("file", "f_inode");
         FILE_FLAGS = ("file", "f_flags");

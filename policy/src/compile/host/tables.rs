@@ -103,6 +103,8 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
             fstype_unknown: fstype_unknown.unwrap_or(0),
             protect_self: u32::from(host.protect_self),
             keeps: 0,
+            quick: 0,
+            quick_columns: 0,
         },
         arena,
         implicit: host.implicit,
