@@ -89,6 +89,8 @@ pub static HOST: HostConsts = HostConsts {
     fstype_unknown: 0,
     protect_self: 0,
     keeps: 0,
+    quick: 0,
+    quick_columns: 0,
 };
 
 /// Where the running kernel keeps what the programs read.
