@@ -92,7 +92,8 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn continues(&self) -> bool {
+    /// It is counted and evaluation goes on.
+    pub(super) fn continues(&self) -> bool {
         self.audit || self.verdict == Verdict::Count
     }
 }

@@ -1,6 +1,6 @@
 //! Rows: the positions that accept a class, as words (narrow) or as references to shared blocks (wide).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, iter::successors};
 
 use ringfence_abi::chain::BLOCK;
 
@@ -8,27 +8,29 @@ use super::arena::Arena;
 
 const WORDS: usize = (BLOCK / 64) as usize;
 
-/// Blocks already written, by content (summary word, then the non-zero words).
-#[derive(Default)]
-pub(super) struct Blocks(HashMap<Vec<u64>, u32>);
+/// A block as it is written: a summary word, then the non-zero words.
+type Block = Box<[u64]>;
 
-impl Blocks {
+fn block(words: &[u64]) -> Block {
+    let mut content = vec![0];
+    for (index, &word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
+        content[0] |= 1 << index;
+        content.push(word);
+    }
+    content.into()
+}
+
+/// Blocks already written.
+#[derive(Default)]
+pub(super) struct Blocks<'a>(HashMap<&'a [u64], u32>);
+
+impl<'a> Blocks<'a> {
     /// The reference of a block: 0 when it is empty.
-    fn intern(&mut self, arena: &mut Arena, words: &[u64]) -> u32 {
-        let mut content = vec![0];
-        for (index, &word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
-            content[0] |= 1 << index;
-            content.push(word);
-        }
+    fn intern(&mut self, arena: &mut Arena, content: &'a [u64]) -> u32 {
         if content[0] == 0 {
             return 0;
         }
-        if let Some(&offset) = self.0.get(&content) {
-            return offset;
-        }
-        let offset = arena.words(content.iter().copied());
-        self.0.insert(content, offset);
-        offset
+        *self.0.entry(content).or_insert_with(|| arena.words(content.iter().copied()))
     }
 }
 
@@ -39,7 +41,7 @@ pub(super) struct Rows {
     /// Narrow: one word a class.
     words: Vec<u64>,
     /// Wide: for each class the blocks that differ from the class before it.
-    changes: Vec<Vec<(u32, Box<[u64]>)>>,
+    changes: Vec<Vec<(u32, Block)>>,
     dirty: Vec<bool>,
     /// Positions to count in each row; empty: none.
     watched: Vec<u64>,
@@ -86,10 +88,10 @@ impl Rows {
             self.words.push(self.current[0]);
             return (self.words.len() - 1) as u32;
         }
-        let mut changed: Vec<(u32, Box<[u64]>)> = Vec::new();
-        for (block, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
-            let words = &self.current[block * WORDS..self.current.len().min((block + 1) * WORDS)];
-            changed.push((block as u32, words.into()));
+        let mut changed = Vec::new();
+        for (number, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
+            let words = &self.current[number * WORDS..self.current.len().min((number + 1) * WORDS)];
+            changed.push((number as u32, block(words)));
             *dirty = false;
         }
         self.changes.push(changed);
@@ -122,16 +124,34 @@ impl Rows {
         &self.words
     }
 
+    /// Each class's words that are not zero, with their numbers.
+    pub(super) fn sparse(&self) -> impl Iterator<Item = Vec<(usize, u64)>> {
+        let narrow = self.words.iter().map(|word| vec![(0, *word)]);
+        let mut row: Vec<&[u64]> = vec![&[0]; self.dirty.len()];
+        let wide = self.changes.iter().map(move |changed| {
+            for (number, block) in changed {
+                row[*number as usize] = block;
+            }
+            let words = row.iter().enumerate().flat_map(|(number, block)| {
+                let present = successors(Some(block[0]), |rest| Some(rest & rest.wrapping_sub(1)));
+                let words = present.map(move |rest| number * WORDS + rest.trailing_zeros() as usize);
+                words.zip(block[1..].iter().copied())
+            });
+            words.collect()
+        });
+        narrow.chain(wide)
+    }
+
     /// Writes the rows; narrow ones with the field's wild positions in them.
-    pub(super) fn write(&self, arena: &mut Arena, blocks: &mut Blocks, wild: &[u64]) -> u32 {
+    pub(super) fn write<'a>(&'a self, arena: &mut Arena, blocks: &mut Blocks<'a>, wild: &[u64]) -> u32 {
         if self.narrow {
             return arena.words(self.words.iter().map(|word| word | wild[0]));
         }
         let mut row = vec![0; self.dirty.len()];
         let mut references = Vec::with_capacity(self.changes.len() * row.len());
         for changed in &self.changes {
-            for (block, words) in changed {
-                row[*block as usize] = blocks.intern(arena, words);
+            for (number, block) in changed {
+                row[*number as usize] = blocks.intern(arena, block);
             }
             references.extend_from_slice(&row);
         }
@@ -142,6 +162,19 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_class_gives_its_words() {
+        let mut wide = Rows::new(10_000);
+        for positions in [&[][..], &[5, 4096 + 64], &[5, 66, 9000], &[]] {
+            wide.push_positions(positions.iter().copied());
+        }
+        let expected = [vec![], vec![(0, 1 << 5), (65, 1)], vec![(0, 1 << 5), (1, 4), (140, 1 << 40)], vec![]];
+        assert!(wide.sparse().eq(expected));
+        let mut narrow = Rows::new(64);
+        narrow.push_positions([1, 63].into_iter());
+        assert!(narrow.sparse().eq([vec![(0, 1 << 63 | 2)]]));
+    }
 
     #[test]
     fn wide_rows_hold_non_zero_words_only_and_share_equal_blocks() {

@@ -8,12 +8,15 @@ use ringfence_abi::{
     host::{
         AccessQuestion, FLAGS_ANONYMOUS, FLAGS_OWNER, LEAF_ABSENT, LEAF_UNKNOWN, MASK_UNKNOWN, SMALL_ABSENT,
         TRI_ABSENT, TRI_NO, TRI_YES,
-        field::{ANCESTOR, CAPABILITY, CGROUP, FAMILY, FLAGS, GID, OP, PORT, PROTO, SIGNAL, TYPE},
+        field::{ANCESTOR, CAPABILITY, CGROUP, FAMILY, FLAGS, GID, OP, PATH, PORT, PROTO, SIGNAL, TYPE},
     },
 };
 use ringfence_engine::{
-    host::access::{Access as Classed, Address, Classifier},
-    search::{Narrow, Outcome, Search, Sink, Step, narrow},
+    host::{
+        access::{Access as Classed, Address, Classifier},
+        quick::quick,
+    },
+    search::{Classes, Narrow, Outcome, Search, Sink, Step, narrow},
     slice::SliceTables,
 };
 
@@ -29,7 +32,7 @@ const _: () = assert!(TRIE_MARK == ringfence_abi::host::TRIE_AUID, "both are the
 #[must_use]
 pub fn access(compiled: &CompiledHost, access: &Access) -> Decision {
     let mut continued = Continued(Vec::new());
-    let outcome = classes(compiled, access).map_or(Outcome::TABLES, |classed| walk(compiled, &classed, &mut continued));
+    let outcome = decide(compiled, access, &mut continued).unwrap_or(Outcome::TABLES);
     Decision { verdict: outcome.verdict, line: outcome.line, continued: continued.0, ..Decision::default() }
 }
 
@@ -100,36 +103,53 @@ fn walk(compiled: &CompiledHost, classed: &Classed, sink: &mut Continued) -> Out
     }
 }
 
-fn classes(compiled: &CompiledHost, access: &Access) -> Option<Classed> {
-    let tables = SliceTables(&compiled.arena);
-    let by = Classifier { host: &compiled.consts, tables: &tables };
+/// As the programs do: what path and operation decide by themselves first, and only then the other fields.
+fn decide(compiled: &CompiledHost, access: &Access, sink: &mut Continued) -> Option<Outcome> {
+    let (host, tables) = (&compiled.consts, SliceTables(&compiled.arena));
+    let by = Classifier { host, tables: &tables };
     let mut classed = Classed::default();
     by.direct::<OP>(&mut classed, access.op)?;
-    by.direct::<FLAGS>(&mut classed, flags(access))?;
-    by.direct::<PORT>(&mut classed, access.port.map_or(PORT_ABSENT, u32::from))?;
-    by.direct::<PROTO>(&mut classed, small(access.proto))?;
-    by.direct::<FAMILY>(&mut classed, small(access.family))?;
-    by.direct::<TYPE>(&mut classed, small(access.kind))?;
-    by.direct::<CAPABILITY>(&mut classed, small(access.capability))?;
-    by.direct::<SIGNAL>(&mut classed, small(access.signal))?;
     by.path(&mut classed, object(compiled, access))?;
-    by.exe(&mut classed, exe(compiled, access.exe.as_deref()), access.tainted)?;
-    by.target(&mut classed, exe(compiled, access.target.as_deref()))?;
-    by.uid(&mut classed, access.uid)?;
-    by.auid(&mut classed, access.auid)?;
-    by.class::<GID>(&mut classed, compiled.gid_mask(&access.gids));
-    by.class::<ANCESTOR>(&mut classed, ancestors(compiled, access));
-    by.class::<CGROUP>(&mut classed, access.cgroup.as_ref().map_or(0, |path| compiled.cgroup_class(path.as_bytes())));
-    by.address(&mut classed, address(access))?;
+    let path = classed.class::<_, PATH>(&host.chain, &tables)?;
+    let op = classed.class::<_, OP>(&host.chain, &tables)?;
+    if let Some(outcome) = quick(host, &tables, path, op) {
+        return Some(outcome);
+    }
+    others(compiled, access, &by, &mut classed)?;
+    Some(walk(compiled, &classed, sink))
+}
+
+/// The classes of all other fields.
+fn others(
+    compiled: &CompiledHost,
+    access: &Access,
+    by: &Classifier<'_, SliceTables<'_>>,
+    classed: &mut Classed,
+) -> Option<()> {
+    by.direct::<FLAGS>(classed, flags(access))?;
+    by.direct::<PORT>(classed, access.port.map_or(PORT_ABSENT, u32::from))?;
+    by.direct::<PROTO>(classed, small(access.proto))?;
+    by.direct::<FAMILY>(classed, small(access.family))?;
+    by.direct::<TYPE>(classed, small(access.kind))?;
+    by.direct::<CAPABILITY>(classed, small(access.capability))?;
+    by.direct::<SIGNAL>(classed, small(access.signal))?;
+    by.exe(classed, exe(compiled, access.exe.as_deref()), access.tainted)?;
+    by.target(classed, exe(compiled, access.target.as_deref()))?;
+    by.uid(classed, access.uid)?;
+    by.auid(classed, access.auid)?;
+    by.class::<GID>(classed, compiled.gid_mask(&access.gids));
+    by.class::<ANCESTOR>(classed, ancestors(compiled, access));
+    by.class::<CGROUP>(classed, access.cgroup.as_ref().map_or(0, |path| compiled.cgroup_class(path.as_bytes())));
+    by.address(classed, address(access))?;
     match &access.fstype {
-        None => by.no_fstype(&mut classed),
+        None => by.no_fstype(classed),
         Some(name) => {
             let bytes = fstype_number(name).to_be_bytes();
             let half = |at: usize| bytes[at..].first_chunk().map_or(0, |half| u64::from_ne_bytes(*half));
-            by.fstype(&mut classed, Some([half(0), half(8)]))?;
+            by.fstype(classed, Some([half(0), half(8)]))?;
         }
     }
-    Some(classed)
+    Some(())
 }
 
 fn object(compiled: &CompiledHost, access: &Access) -> u32 {

@@ -4,6 +4,7 @@ mod automaton;
 mod fields;
 mod leaves;
 mod positions;
+mod quick;
 mod tables;
 #[cfg(test)]
 mod tests;

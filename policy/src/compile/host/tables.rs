@@ -12,6 +12,7 @@ use super::{
     fields::Builder,
     leaves::{Lists, PathField, View},
     positions::expand,
+    quick,
 };
 use crate::{
     compile::{
@@ -86,6 +87,8 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
         ..EMPTY
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
+    let (quick, quick_columns) = quick::words(&fields, &entries, &of_rules, host.default);
+    let quick = arena.halves(quick);
     write(&mut arena, &mut chain, &entries, &of_rules, fields);
     let arena = finish(arena, &mut chain, "host")?;
     let reads_subject = |rule: &HostRule| {
@@ -103,8 +106,8 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
             fstype_unknown: fstype_unknown.unwrap_or(0),
             protect_self: u32::from(host.protect_self),
             keeps: 0,
-            quick: 0,
-            quick_columns: 0,
+            quick,
+            quick_columns,
         },
         arena,
         implicit: host.implicit,

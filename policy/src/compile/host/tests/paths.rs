@@ -16,7 +16,7 @@ fn globs(list: &[&str]) -> Vec<PathGlob> {
     list.iter().map(|text| PathGlob::Path((*text).to_owned())).collect()
 }
 
-fn rule(verdict: Verdict, any_of: Option<&[&str]>, none_of: &[&str]) -> HostRule {
+pub(super) fn rule(verdict: Verdict, any_of: Option<&[&str]>, none_of: &[&str]) -> HostRule {
     HostRule {
         name: "rule".to_owned(),
         named: true,
@@ -31,7 +31,7 @@ fn rule(verdict: Verdict, any_of: Option<&[&str]>, none_of: &[&str]) -> HostRule
     }
 }
 
-fn policy(rules: Vec<HostRule>) -> Policy {
+pub(super) fn policy(rules: Vec<HostRule>) -> Policy {
     Policy { host: HostChain { implicit: false, rules, ..HostChain::implicit() }, ..Policy::empty() }
 }
 
