@@ -24,6 +24,13 @@ pub const ABI_VERSION: u32 = 1;
 /// The implementor is `repr(C)`, holds only integers and arrays of them, and has no padding.
 pub unsafe trait Bytes: Copy + 'static {}
 
+/// All zeros: what the loader overwrites, and what is not used.
+#[must_use]
+pub const fn zeroed<T: Bytes>() -> T {
+    // SAFETY: integers and arrays of them may be zero.
+    unsafe { core::mem::zeroed() }
+}
+
 macro_rules! bytes {
     ($($name:ty: $size:literal),+ $(,)?) => {$(
         const _: () = assert!(core::mem::size_of::<$name>() == $size);

@@ -15,6 +15,7 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_prog_type};
 use ringfence_abi::Bytes;
+pub use ringfence_abi::zeroed;
 
 /// `BPF_ANY`, `BPF_NOEXIST`, `BPF_EXIST` of `bpf_map_update_elem`.
 pub const ANY: u64 = 0;
@@ -60,12 +61,6 @@ pub fn slice_bytes<T: Bytes>(values: &[T]) -> &[u8] {
 pub fn slice_bytes_mut<T: Bytes>(values: &mut [T]) -> &mut [u8] {
     // SAFETY: as above, and `Bytes` promises integers, of which every bit pattern is one.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
-}
-
-/// A value whose bytes are all zero.
-pub fn zeroed<T: Bytes>() -> T {
-    // SAFETY: `Bytes` promises integers, and arrays of them.
-    unsafe { std::mem::zeroed() }
 }
 
 /// Creates a map; `inner` is the pattern of the maps that an array of maps holds.

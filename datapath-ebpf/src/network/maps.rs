@@ -6,12 +6,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 use ringfence_abi::{
-    chain::{ChainConsts, FIELDS, MAX_CHAIN_SETS, Trie},
+    chain::ChainConsts,
     counter::Counter,
     dynamic::{ENTRY_LENGTHS as ENTRY_LENGTHS_COUNT, Element, ElementKey, Entry, EntryKey, Lengths, MAX_SETS},
     explain::{Answer, Question},
     generation::Cell,
     interface::Interface,
+    zeroed,
 };
 use ringfence_engine::{
     fields::Fields,
@@ -76,30 +77,8 @@ pub fn scratch() -> Option<*mut Scratch> {
 #[map]
 pub static CELL: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-const NONE: ChainConsts = ChainConsts {
-    arena: 0,
-    active: 0,
-    active_count: 0,
-    blocks: 0,
-    positions: 0,
-    wild: 0,
-    wild_summary: 0,
-    default_verdict: 0,
-    audit: 0,
-    floor: 0,
-    counter_base: 0,
-    counters: 0,
-    src_set_count: 0,
-    dst_set_count: 0,
-    rows: [0; FIELDS],
-    direct: [0; FIELDS],
-    tries: [Trie { top: 0, bits: 0, nodes: 0, leaves: 0 }; 5],
-    src_sets: [0; MAX_CHAIN_SETS],
-    dst_sets: [0; MAX_CHAIN_SETS],
-};
-
 #[unsafe(no_mangle)]
-static CHAINS: [ChainConsts; 2] = [NONE; 2];
+static CHAINS: [ChainConsts; 2] = [zeroed(); 2];
 
 #[unsafe(no_mangle)]
 static EXPLAIN: u32 = 0;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use ringfence_abi::{
     chain::{
-        BLOCK, ChainConsts, DST, DST_SETS, FIELDS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
-        SETS_PER_FIELD, SRC, SRC_SETS, Trie,
+        BLOCK, ChainConsts, DST, DST_SETS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
+        SETS_PER_FIELD, SRC, SRC_SETS,
     },
     counter::BUILTINS,
     verdict::FLAG_AUDIT,
+    zeroed,
 };
 
 use super::{
@@ -74,7 +75,7 @@ pub(super) fn compile(
         dst_set_count: dst_sets.len() as u32,
         src_sets: ids(&src_sets),
         dst_sets: ids(&dst_sets),
-        ..EMPTY
+        ..zeroed()
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let mut arena = Arena::new();
@@ -107,28 +108,6 @@ pub(super) fn finish(arena: Arena, consts: &mut ChainConsts, name: &'static str)
     consts.arena = bytes.len() as u32;
     Ok(bytes)
 }
-
-pub(super) const EMPTY: ChainConsts = ChainConsts {
-    arena: 0,
-    active: 0,
-    active_count: 0,
-    blocks: 0,
-    positions: 0,
-    wild: 0,
-    wild_summary: 0,
-    default_verdict: 0,
-    audit: 0,
-    floor: 0,
-    counter_base: 0,
-    counters: 0,
-    src_set_count: 0,
-    dst_set_count: 0,
-    rows: [0; FIELDS],
-    direct: [0; FIELDS],
-    tries: [Trie { top: 0, bits: 0, nodes: 0, leaves: 0 }; 5],
-    src_sets: [0; MAX_CHAIN_SETS],
-    dst_sets: [0; MAX_CHAIN_SETS],
-};
 
 fn ids(sets: &[SetId]) -> [u16; MAX_CHAIN_SETS] {
     std::array::from_fn(|i| sets.get(i).map_or(0, |set| set.0))

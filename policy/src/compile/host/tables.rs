@@ -4,6 +4,7 @@ use ringfence_abi::{
     chain::{ChainConsts, MAX_RULES},
     counter::BUILTINS,
     host::{HostConsts, LEAF_TRUSTED, Leaf, MASK_CONDITIONS, MASK_UNKNOWN, field, op},
+    zeroed,
 };
 
 use super::{
@@ -18,7 +19,7 @@ use crate::{
     compile::{
         CompileError,
         arena::Arena,
-        chain::{EMPTY, Entry, check_continuations, continuing, finish, write},
+        chain::{Entry, check_continuations, continuing, finish, write},
         field::Field,
         trie,
     },
@@ -84,7 +85,7 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
         audit: u32::from(policy.mode == Mode::Audit),
         counter_base,
         counters: BUILTINS + rules.len() as u32,
-        ..EMPTY
+        ..zeroed()
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let (quick, quick_columns) = quick::words(&fields, &entries, &of_rules, host.default);
