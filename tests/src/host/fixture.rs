@@ -63,7 +63,9 @@ impl Fixture {
             "unix:FILE" => format!("unix:{}", self.path("file")),
             "unix:SOCKET" => format!("unix:{}", self.path("socket")),
             "unix:NEW" => format!("unix:{}", self.path("new")),
-            other => other.to_owned(),
+            other => other
+                .strip_prefix("EMPTY/")
+                .map_or_else(|| other.to_owned(), |rest| self.path(&format!("empty/{rest}"))),
         };
         steps.iter().map(|step| step.as_ref().split(' ').map(replaced).collect::<Vec<_>>().join(" ")).collect()
     }

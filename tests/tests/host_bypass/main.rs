@@ -81,7 +81,18 @@ fn path_descriptor_and_reopen() -> Result<()> {
 #[test]
 fn proc_of_a_process() -> Result<()> {
     refused(&["open /proc/self/rootBASE/file"], SECRET, "open: EACCES")?;
-    refused(&["chdir BASE/sub", "open /proc/self/cwd/file"], SECRET, "open: EACCES")
+    refused(&["chdir BASE/sub", "open /proc/self/cwd/file"], SECRET, "open: EACCES")?;
+    // Of another process, that sees the directory as its root.
+    let pair = Pair::new()?;
+    MACHINE.run(|machine| {
+        for (base, expected) in [(pair.protected(), "open: EACCES"), (pair.free(), "ok")] {
+            let steps =
+                ["unshare mount", &format!("bind {base}/sub {base}/empty"), &format!("chroot {base}/empty"), "wait"];
+            let other = Attempt::new(steps).start()?;
+            judged(machine, &Attempt::new([format!("open /proc/{}/root/file", other.id())]), SECRET, expected)?;
+        }
+        Ok(())
+    })
 }
 
 #[test]

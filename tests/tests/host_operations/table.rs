@@ -21,6 +21,19 @@ const fn other(op: &'static str, steps: &'static [&'static str], refused: &'stat
     Case { op, steps, refused, path: false }
 }
 
+/// Only from a root that is mounted on another one: the first cannot be put elsewhere.
+const PIVOT: &[&str] = &[
+    "unshare mount",
+    "mount tmpfs EMPTY",
+    "mkdir EMPTY/new",
+    "mount tmpfs EMPTY/new",
+    "mkdir EMPTY/new/old",
+    "chroot EMPTY",
+    "chdir /",
+    "BECOME",
+    "pivot /new /new/old",
+];
+
 /// `PID` is another process of the same user. `SOCKET` is a socket file at which somebody listens for streams.
 pub const CASES: &[Case] = &[
     file("read", &["open FILE"], "open: EACCES"),
@@ -33,6 +46,7 @@ pub const CASES: &[Case] = &[
     file("write", &["open FILE a"], "open: EACCES"),
     file("write", &["open FILE wt"], "open: EACCES"),
     file("write", &["open FILE rt"], "open: EACCES"),
+    file("write", &["creat FILE"], "creat: EACCES"),
     file("write", &["truncate FILE"], "truncate: EACCES"),
     other("write", &["open FILE rw", "BECOME", "ftruncate"], "ftruncate: EACCES"),
     other("write", &["open EMPTY tmp"], "open: EACCES"),
@@ -45,6 +59,7 @@ pub const CASES: &[Case] = &[
     file("append", &["open FILE a"], "open: EACCES"),
     file("create", &["open NEW wc"], "open: EACCES"),
     file("create", &["open NEW rc"], "open: EACCES"),
+    file("create", &["creat NEW"], "creat: EACCES"),
     file("create", &["mkdir NEW"], "mkdir: EACCES"),
     file("create", &["mkfifo NEW"], "mkfifo: EACCES"),
     file("create", &["mkchar NEW"], "mkchar: EACCES"),
@@ -82,6 +97,8 @@ pub const CASES: &[Case] = &[
     file("mount", &["unshare mount", "new-mount tmpfs", "BECOME", "attach EMPTY"], "attach: EACCES"),
     other("mount", &["unshare mount", "mount tmpfs SUB", "BECOME", "move SUB EMPTY"], "move: EACCES"),
     other("mount", &["unshare mount", "mount tmpfs EMPTY", "BECOME", "remount EMPTY"], "remount: EACCES"),
+    other("mount", &["unshare mount", "mount tmpfs EMPTY", "BECOME", "reconfigure EMPTY"], "reconfigure: EACCES"),
+    other("mount", PIVOT, "pivot: EACCES"),
     file("umount", &["mount tmpfs EMPTY", "BECOME", "umount EMPTY"], "umount: EACCES"),
     file("umount", &["mount tmpfs EMPTY", "BECOME", "detach EMPTY"], "detach: EACCES"),
     other("connect", &["connect tcp 127.0.0.1:9"], "connect: EACCES"),
@@ -90,6 +107,7 @@ pub const CASES: &[Case] = &[
     other("connect", &["send udp 127.0.0.1:9"], "send: EACCES"),
     other("connect", &["send-message udp [::1]:9"], "send-message: EACCES"),
     other("connect", &["fast-open tcp 127.0.0.1:9"], "fast-open: EACCES"),
+    other("connect", &["uring-connect udp 127.0.0.1:9"], "uring-connect: EACCES"),
     file("connect", &["connect stream unix:SOCKET"], "connect: EACCES"),
     other("bind", &["bind-socket tcp 127.0.0.1:0"], "bind-socket: EACCES"),
     other("bind", &["bind-socket udp [::1]:0"], "bind-socket: EACCES"),
@@ -99,6 +117,8 @@ pub const CASES: &[Case] = &[
     other("listen", &["listen stream unix:@ringfence-test"], "listen: EACCES"),
     other("send", &["send udp 127.0.0.1:9"], "send: EACCES"),
     other("send", &["connect udp 127.0.0.1:9", "send-more"], "send-more: EACCES"),
+    other("send", &["connect udp 127.0.0.1:9", "write"], "write: EACCES"),
+    other("socket", &["socket-pair 1 1 0"], "socket-pair: EACCES"),
     other("socket", &["socket 2 1 0"], "socket: EACCES"),
     other("socket", &["socket 10 2 0"], "socket: EACCES"),
     other("socket", &["socket 2 3 1"], "socket: EACCES"),
@@ -111,14 +131,17 @@ pub const CASES: &[Case] = &[
     other("ptrace", &["trace PID"], "trace: EACCES"),
     other("ptrace", &["seize PID"], "seize: EACCES"),
     other("ptrace", &["write-memory PID"], "write-memory: EACCES"),
-    // The kernel makes EPERM of it (`process_vm_rw_core`).
+    other("ptrace", &["read-memory PID"], "read-memory: EACCES"),
+    // The kernel makes EPERM of it (`process_vm_rw_core`, `pidfd_getfd`).
     other("ptrace", &["write-vm PID"], "write-vm: EPERM"),
     other("ptrace", &["read-vm PID"], "read-vm: EPERM"),
+    other("ptrace", &["get-descriptor PID"], "get-descriptor: EPERM"),
     other("ptrace", &["trace-me"], "trace-me: EACCES"),
     other("bpf", &["bpf"], "bpf: EACCES"),
     other("perf", &["perf"], "perf: EACCES"),
     other("userns", &["unshare user"], "unshare: EACCES"),
     other("userns", &["clone-user"], "clone-user: EACCES"),
+    other("userns", &["clone3-user"], "clone3-user: EACCES"),
     // `capable` knows only yes and no; no is EPERM.
     other("capability", &["set-hostname"], "set-hostname: EPERM"),
     other("capability", &["chroot EMPTY"], "chroot: EPERM"),
@@ -126,10 +149,14 @@ pub const CASES: &[Case] = &[
     other("setuid", &["setreuid 7"], "setreuid: EACCES"),
     other("setuid", &["setfsuid 7"], "setfsuid: EACCES"),
     other("setgid", &["setgid 7"], "setgid: EACCES"),
+    other("setgid", &["setregid 7"], "setregid: EACCES"),
     other("setgid", &["setgroups 7"], "setgroups: EACCES"),
     other("signal", &["kill PID"], "kill: EACCES"),
     other("signal", &["kill-thread PID"], "kill-thread: EACCES"),
     other("signal", &["kill-descriptor PID"], "kill-descriptor: EACCES"),
+    other("signal", &["kill-queue PID"], "kill-queue: EACCES"),
+    // Nobody is told; the actor says so when the signal does not come.
+    other("signal", &["signal-io"], "signal-io: EACCES"),
     file("ioctl", &["open FILE", "ioctl"], "ioctl: EACCES"),
     file("ioctl", &["open FILE", "ioctl32"], "ioctl32: EACCES"),
     // Both ask for the capability first, where no is EPERM; the second asks for nothing else.

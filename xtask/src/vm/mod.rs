@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 14] = [
+const TESTS: [&str; 15] = [
     "netns",
     "fields",
     "traffic",
@@ -35,6 +35,7 @@ const TESTS: [&str; 14] = [
     "host_subjects",
     "host_life",
     "host_differential",
+    "host_examples",
 ];
 /// Those that do not run as a part of the whole test run: they show the same on every kernel, and emulation makes them slow.
 const ELSEWHERE: [&str; 3] = ["netns", "fields", "dynamic"];
@@ -121,9 +122,9 @@ fn run_checks(args: &Args, checks: &mut Checks) -> Result<()> {
 fn boot_all(machines: &[(Kernel, PathBuf)], checks: &mut Checks) -> Result<()> {
     let checks = Mutex::new(checks);
     let ended: Vec<Result<()>> = thread::scope(|scope| {
-        let checks = &checks;
+        let (checks, alone) = (&checks, machines.len() == 1);
         let started: Vec<_> =
-            machines.iter().map(|(kernel, image)| scope.spawn(move || boot(kernel, image, checks))).collect();
+            machines.iter().map(|(kernel, image)| scope.spawn(move || boot(kernel, image, alone, checks))).collect();
         started.into_iter().map(|machine| machine.join().unwrap_or_else(|_| bail!("its thread ended"))).collect()
     });
     let failed: Vec<String> = (machines.iter().zip(ended))
@@ -227,19 +228,24 @@ fn qemu(kernel: &Kernel, image: &Path, further: &[&str]) -> Command {
     qemu
 }
 
-/// Boots the machine and waits until it is off.
-fn boot(kernel: &Kernel, image: &Path, checks: &Mutex<&mut Checks>) -> Result<()> {
+/// Boots the machine and waits until it is off. Its lines are printed at the end, so that two machines' do not mix; at once
+/// where it is `alone`.
+fn boot(kernel: &Kernel, image: &Path, alone: bool, checks: &Mutex<&mut Checks>) -> Result<()> {
     let mut passed = false;
     let mut output = Vec::new();
     let result = shell::run_quietly(&mut qemu(kernel, image, &["-smp", "2"]), |line| {
         passed |= line == PASSED;
+        if alone {
+            println!("{line}");
+        }
         output.push(line.to_owned());
     });
-    // At once, so that two machines' lines do not mix.
     let mut checks = checks.lock().map_err(|_| anyhow!("another machine's thread ended"))?;
     println!("\nLinux {}", kernel.release);
     for line in output {
-        println!("{line}");
+        if !alone {
+            println!("{line}");
+        }
         checks.tally.add(&line);
     }
     result?;

@@ -29,6 +29,7 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
     let done = match word {
         // FILE [FLAGS]
         "open" => open(operands, 0, AT_FDCWD).map(|file| actor.keep(file)),
+        "creat" => create(operands).map(|file| actor.keep(file)),
         // DIRECTORY-DESCRIPTOR FILE [FLAGS]
         "open-at" => open_at(operands).map(|file| actor.keep(file)),
         // FILE FLAGS RESOLVE
@@ -122,6 +123,11 @@ fn flags(word: &str) -> Result<OFlag> {
 fn open(operands: &Operands, first: usize, directory: impl std::os::fd::AsFd) -> Result<OwnedFd> {
     let flags = flags(operands.word(first + 1))?;
     Ok(nix::fcntl::openat(directory, operands.get(first)?, flags, Mode::from_bits_truncate(0o755))?)
+}
+
+fn create(operands: &Operands) -> Result<OwnedFd> {
+    let path = CString::new(operands.get(0)?)?;
+    raw::open(libc::SYS_creat, &mut [Arg::Text(&path), Arg::Int(0o755)])
 }
 
 fn open_at(operands: &Operands) -> Result<OwnedFd> {

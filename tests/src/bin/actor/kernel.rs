@@ -6,7 +6,10 @@ use std::{fs::File, io::Write as _, os::fd::AsRawFd as _};
 use anyhow::{Result, anyhow};
 use nix::{
     errno::Errno,
-    sys::memfd::{MFdFlags, memfd_create},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        signal::{SigSet, Signal},
+    },
     time::{ClockId, clock_gettime, clock_settime},
 };
 
@@ -19,7 +22,7 @@ use crate::{
 const NULL: Arg<'static> = Arg::Int(0);
 
 /// Does a step of this family.
-pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result<()>> {
+pub fn step(actor: &mut Actor, word: &str, _: &Operands) -> Option<Result<()>> {
     Some(match word {
         "load-module" => {
             let image = [0; 64];
@@ -63,8 +66,8 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
             let number = file.as_raw_fd().cast_unsigned();
             raw::call32(54, [number, u32::try_from(libc::FIOCLEX)?, 0]).map(drop)
         }),
-        // PID: readiness of a pipe is told to that process by SIGIO.
-        "signal-io" => signal_io(operands),
+        // Readiness of a socket is told to this process by a signal.
+        "signal-io" => signal_io(),
         _ => return None,
     })
 }
@@ -95,16 +98,23 @@ fn shift_clock() -> Result<()> {
     raw::call(libc::SYS_adjtimex, &mut [Arg::Out(&mut timex)]).map(drop)
 }
 
-fn signal_io(operands: &Operands) -> Result<()> {
+/// Fails as if refused when the signal did not come: the kernel tells nobody.
+fn signal_io() -> Result<()> {
     const SET_SIGNAL: i32 = 10;
-    let owner: i64 = operands.number(0)?;
+    let signal = Signal::SIGUSR1;
+    // It waits until it is asked for.
+    SigSet::from(signal).thread_block()?;
     let (reading, writing) = std::os::unix::net::UnixStream::pair().or_errno()?;
     let control = |command: i32, value: i64| {
         let number = Arg::Int(reading.as_raw_fd().into());
         raw::call(libc::SYS_fcntl, &mut [number, Arg::Int(command.into()), Arg::Int(value)])
     };
-    control(libc::F_SETOWN, owner)?;
-    control(SET_SIGNAL, libc::SIGCONT.into())?;
+    control(libc::F_SETOWN, i64::from(std::process::id()))?;
+    control(SET_SIGNAL, i64::from(signal as i32))?;
     control(libc::F_SETFL, libc::O_ASYNC.into())?;
-    (&writing).write_all(b"x").or_errno()
+    (&writing).write_all(b"x").or_errno()?;
+    let mut pending = [0; 8];
+    raw::call(libc::SYS_rt_sigpending, &mut [Arg::Out(&mut pending), Arg::Int(8)])?;
+    let sent = u64::from_ne_bytes(pending) & (1 << (signal as i32 - 1)) != 0;
+    if sent { Ok(()) } else { Err(Errno::EACCES.into()) }
 }

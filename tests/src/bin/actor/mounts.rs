@@ -2,11 +2,12 @@
 
 use std::{ffi::CString, fs, os::fd::AsRawFd as _};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
-    unistd::{chdir, chroot, fchdir, getegid, geteuid, pivot_root},
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{Pid, chdir, chroot, fchdir, getegid, geteuid, pivot_root},
 };
 
 use crate::{
@@ -24,7 +25,18 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
         // NAMESPACE...
         "unshare" => enter_new(operands),
         // What is left is done by a child made in a new user namespace.
-        "clone-user" => clone_user(actor),
+        "clone-user" => {
+            // Without a stack of its own, as fork.
+            let flags = Arg::Int((libc::CLONE_NEWUSER | libc::SIGCHLD).into());
+            as_child(&mut [flags, Arg::Int(0), Arg::Int(0), Arg::Int(0), Arg::Int(0)], libc::SYS_clone)
+        }
+        "clone3-user" => {
+            // `struct clone_args`: flags first, the signal at the end as fifth.
+            let mut words = [0_u64; 11];
+            (words[0], words[4]) = (libc::CLONE_NEWUSER as u64, libc::SIGCHLD as u64);
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            as_child(&mut [Arg::In(&bytes), Arg::Int(88)], libc::SYS_clone3)
+        }
         // PID
         "join-mounts" => join_mounts(operands),
         // SOURCE PLACE
@@ -44,6 +56,8 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
         "chroot" => first().and_then(|place| Ok(chroot(place)?)),
         "chdir" => first().and_then(|place| Ok(chdir(place)?)),
         "fchdir" => actor.last().and_then(|directory| Ok(fchdir(directory)?)),
+        // PLACE: what is mounted there, by the new interface.
+        "reconfigure" => reconfigure(operands),
         // NEW OLD
         "pivot" => (|| Ok(pivot_root(first()?, operands.get(1)?)?))(),
         // PLACE: a copy of the mount that holds it, attached nowhere yet.
@@ -80,17 +94,14 @@ fn enter_new(operands: &Operands) -> Result<()> {
     Ok(())
 }
 
-fn clone_user(actor: &mut Actor) -> Result<()> {
-    // Without a stack of its own, as fork; the flag that unshare also knows, on the other way.
-    let flags = i64::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
-    let child = raw::call(libc::SYS_clone, &mut [Arg::Int(flags), Arg::Int(0), Arg::Int(0), Arg::Int(0), Arg::Int(0)])?;
+/// What is left is done by the child that this call makes, while this process waits.
+fn as_child(arguments: &mut [Arg<'_>], call: libc::c_long) -> Result<()> {
+    let child = raw::call(call, arguments)?;
     if child == 0 {
         return Ok(());
     }
-    let child = nix::unistd::Pid::from_raw(i32::try_from(child)?);
-    let status = nix::sys::wait::waitpid(child, None)?;
-    anyhow::ensure!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "the child ended: {status:?}");
-    let _ = actor;
+    let status = waitpid(Pid::from_raw(i32::try_from(child)?), None)?;
+    ensure!(matches!(status, WaitStatus::Exited(_, 0)), "the child ended: {status:?}");
     std::process::exit(0)
 }
 
@@ -118,6 +129,16 @@ fn attach(actor: &Actor, operands: &Operands) -> Result<()> {
         ],
     )?;
     Ok(())
+}
+
+fn reconfigure(operands: &Operands) -> Result<()> {
+    const RECONFIGURE: i64 = 7;
+    let path = CString::new(operands.get(0)?)?;
+    let arguments = &mut [Arg::Int(libc::AT_FDCWD.into()), Arg::Text(&path), Arg::Int(0)];
+    let context = raw::open(libc::SYS_fspick, arguments)?;
+    let number = Arg::Int(context.as_raw_fd().into());
+    let arguments = &mut [number, Arg::Int(RECONFIGURE), Arg::Int(0), Arg::Int(0), Arg::Int(0)];
+    raw::call(libc::SYS_fsconfig, arguments).map(drop)
 }
 
 fn new_mount(actor: &mut Actor, operands: &Operands) -> Result<()> {

@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     thread,
     time::Duration,
 };
@@ -26,7 +29,6 @@ use crate::{
 /// Does a step of this family.
 pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result<()>> {
     let process = || Ok(Pid::from_raw(operands.number(0)?));
-    let _ = &actor;
     Some(match word {
         "wait" => wait(),
         // MILLISECONDS
@@ -53,6 +55,9 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
             raw::call(libc::SYS_tgkill, &mut [Arg::Int(process), Arg::Int(process), signal]).map(drop)
         }),
         "kill-descriptor" => kill_by_descriptor(operands),
+        "kill-queue" => kill_queue(operands),
+        // PID: a descriptor of that process.
+        "get-descriptor" => get_descriptor(operands).map(|descriptor| actor.keep(descriptor)),
         _ => return None,
     })
 }
@@ -89,6 +94,21 @@ fn vm(operands: &Operands, call: libc::c_long) -> Result<()> {
         Err(error) if error.downcast_ref() == Some(&nix::errno::Errno::EFAULT) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// `rt_sigqueueinfo` with a `siginfo` that says it comes from a process (`SI_QUEUE`, the third word).
+fn kill_queue(operands: &Operands) -> Result<()> {
+    let (process, signal) = (operands.number(0)?, libc::SIGCONT);
+    let mut info = [0_u8; 128];
+    info[..4].copy_from_slice(&signal.to_ne_bytes());
+    info[8..12].copy_from_slice(&(-1_i32).to_ne_bytes());
+    let mut arguments = [Arg::Int(process), Arg::Int(signal.into()), Arg::In(&info)];
+    raw::call(libc::SYS_rt_sigqueueinfo, &mut arguments).map(drop)
+}
+
+fn get_descriptor(operands: &Operands) -> Result<OwnedFd> {
+    let process = raw::open(libc::SYS_pidfd_open, &mut [Arg::Int(operands.number(0)?), Arg::Int(0)])?;
+    raw::open(libc::SYS_pidfd_getfd, &mut [Arg::Int(process.as_raw_fd().into()), Arg::Int(1), Arg::Int(0)])
 }
 
 fn kill_by_descriptor(operands: &Operands) -> Result<()> {

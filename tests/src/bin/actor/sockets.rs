@@ -27,6 +27,7 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
     Some(match word {
         // FAMILY TYPE PROTOCOL, numbers
         "socket" => socket(operands).map(|socket| actor.keep(socket)),
+        "socket-pair" => socket_pair(operands),
         // KIND ADDRESS: a new socket of that kind (`tcp`, `udp`, `stream`, `datagram`)
         "connect" => with(actor, operands, |socket, address| Ok(connected(socket.connect(address))?)),
         "bind-socket" => with(actor, operands, |socket, address| socket.bind(address).or_errno()),
@@ -71,6 +72,12 @@ fn socket(operands: &Operands) -> Result<OwnedFd> {
     raw::open(libc::SYS_socket, &mut numbers.map(Arg::Int))
 }
 
+/// The descriptors stay open: nothing refers to them.
+fn socket_pair(operands: &Operands) -> Result<()> {
+    let [family, kind, protocol] = [operands.number(0)?, operands.number(1)?, operands.number(2)?].map(Arg::Int);
+    raw::call(libc::SYS_socketpair, &mut [family, kind, protocol, Arg::Out(&mut [0; 8])]).map(drop)
+}
+
 fn with(actor: &mut Actor, operands: &Operands, action: impl FnOnce(&Socket, &SockAddr) -> Result<()>) -> Result<()> {
     let (socket, address) = new(operands.get(0)?, operands.get(1)?)?;
     action(&socket, &address)?;
@@ -79,7 +86,7 @@ fn with(actor: &mut Actor, operands: &Operands, action: impl FnOnce(&Socket, &So
 }
 
 /// A socket for an address.
-fn new(kind: &str, address: &str) -> Result<(Socket, SockAddr)> {
+pub fn new(kind: &str, address: &str) -> Result<(Socket, SockAddr)> {
     let address = parse(address)?;
     let (kind, protocol) = match kind {
         "tcp" => (Type::STREAM, Some(Protocol::TCP)),

@@ -25,6 +25,9 @@ pub fn step(_: &mut Actor, word: &str, operands: &Operands) -> Option<Result<()>
         "setreuid" => operands
             .number(0)
             .and_then(|user: i64| raw::call(libc::SYS_setreuid, &mut [Arg::Int(-1), Arg::Int(user)]).map(drop)),
+        "setregid" => operands
+            .number(0)
+            .and_then(|group: i64| raw::call(libc::SYS_setregid, &mut [Arg::Int(-1), Arg::Int(group)]).map(drop)),
         "setfsuid" => setfsuid(operands),
         "setgid" => operands.number(0).and_then(|group| {
             let group = Gid::from_raw(group);

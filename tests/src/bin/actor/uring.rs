@@ -1,12 +1,12 @@
 //! Steps by `io_uring`, in the kernel's own worker threads: `uring-` before the word, as far as they are here.
 
-use std::ffi::CString;
+use std::{ffi::CString, os::fd::AsRawFd as _};
 
 use anyhow::{Context as _, Result};
 use io_uring::{IoUring, opcode, squeue, types};
 use nix::errno::Errno;
 
-use crate::{Actor, Operands, raw};
+use crate::{Actor, Operands, raw, sockets};
 
 /// Does a step of this family.
 pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result<()>> {
@@ -21,6 +21,7 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
             let path = CString::new(operands.get(0)?)?;
             submit(&opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build()).map(drop)
         })(),
+        "uring-connect" => connect(actor, operands),
         _ => return None,
     })
 }
@@ -29,6 +30,14 @@ fn open(operands: &Operands) -> Result<i32> {
     let path = CString::new(operands.get(0)?)?;
     let entry = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).flags(libc::O_RDONLY);
     submit(&entry.build())
+}
+
+fn connect(actor: &mut Actor, operands: &Operands) -> Result<()> {
+    let (socket, address) = sockets::new(operands.get(0)?, operands.get(1)?)?;
+    let entry = opcode::Connect::new(types::Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.len());
+    submit(&entry.build())?;
+    actor.keep(socket);
+    Ok(())
 }
 
 /// Hands one request over and waits for its result.
