@@ -128,10 +128,6 @@ impl<'n> Context<'_, 'n, '_> {
         Some(())
     }
 
-    fn selection<'s>(&mut self, node: &'s Node<'_>) -> Option<Selection<'s>> {
-        selection(node, self.problems)
-    }
-
     // A field of numbers: the union of its items, or the rest of the field's values.
     pub(super) fn numbers(
         &mut self,
@@ -155,20 +151,15 @@ impl<'n> Context<'_, 'n, '_> {
         max: u32,
         item: impl Fn(&mut Self, &str, Span, &mut Vec<(u32, u32)>) -> Option<()>,
     ) -> Option<Ranges> {
-        let Selection { any_of, none_of } = self.selection(node)?;
-        let mut union = |items: Vec<(&str, Span)>| {
+        let Selection { any_of, none_of } = selection(node, self.problems)?.read(|items| {
             let (mut out, mut good) = (Vec::new(), true);
             for (text, span) in items {
                 good &= item(self, text, span, &mut out).is_some();
             }
             good.then(|| Ranges::new(out))
-        };
-        let any_of = any_of.map(&mut union);
-        let none_of = union(none_of)?.complement(max);
-        let result = match any_of {
-            Some(any_of) => any_of?.intersection(&none_of),
-            None => none_of,
-        };
+        })?;
+        let outside = none_of.complement(max);
+        let result = any_of.map_or(outside.clone(), |any_of| any_of.intersection(&outside));
         self.not_empty(!result.is_empty(), node.span)?;
         Some(result)
     }
@@ -205,14 +196,7 @@ impl<'n> Context<'_, 'n, '_> {
     }
 
     pub(super) fn addresses(&mut self, node: &Node<'_>) -> Option<AddressMatch> {
-        let Selection { any_of, none_of } = self.selection(node)?;
-        let any_of = any_of.map(|items| self.address_list(items));
-        let none_of = self.address_list(none_of)?;
-        // Both are read even if one is wrong.
-        let any_of = match any_of {
-            Some(list) => Some(list?),
-            None => None,
-        };
+        let Selection { any_of, none_of } = selection(node, self.problems)?.read(|items| self.address_list(items))?;
         Some(AddressMatch { any_of, none_of })
     }
 
@@ -250,8 +234,7 @@ impl<'n> Context<'_, 'n, '_> {
     }
 
     fn interface(&mut self, node: &Node<'_>) -> Option<InterfaceMatch> {
-        let Selection { any_of, none_of } = self.selection(node)?;
-        let mut globs = |items: Vec<(&str, Span)>| {
+        let Selection { any_of, none_of } = selection(node, self.problems)?.read(|items| {
             let parsed: Vec<Option<NameGlob>> = items
                 .into_iter()
                 .map(|(text, span)| {
@@ -261,13 +244,7 @@ impl<'n> Context<'_, 'n, '_> {
                 })
                 .collect();
             parsed.into_iter().collect::<Option<Vec<NameGlob>>>()
-        };
-        let any_of = any_of.map(&mut globs);
-        let none_of = globs(none_of)?;
-        let any_of = match any_of {
-            Some(list) => Some(list?),
-            None => None,
-        };
+        })?;
         Some(InterfaceMatch { any_of, none_of })
     }
 
@@ -306,32 +283,22 @@ impl<'n> Context<'_, 'n, '_> {
     }
 
     fn flags(&mut self, node: &Node<'_>) -> Option<FlagSet> {
-        let Selection { any_of, none_of } = self.selection(node)?;
-        let mut union = |items: Vec<(&str, Span)>| {
-            let (mut all, mut good) = (FlagSet::default(), true);
-            for (text, span) in items {
-                match self.problems.check(span, values::flags(text)) {
-                    Some(set) => all.0.iter_mut().zip(set.0).for_each(|(word, more)| *word |= more),
-                    None => good = false,
-                }
+        let Selection { any_of, none_of } = selection(node, self.problems)?.read(|items| {
+            let mut all = FlagSet::default();
+            for set in self.problems.check_all(items, values::flags)? {
+                all.0.iter_mut().zip(set.0).for_each(|(word, more)| *word |= more);
             }
-            good.then_some(all)
-        };
-        let any_of = any_of.map(&mut union);
-        let none_of = union(none_of)?;
-        let not_none = FlagSet(none_of.0.map(|word| !word));
-        let result = match any_of {
-            Some(any_of) => any_of?.intersection(&not_none),
-            None => not_none,
-        };
+            Some(all)
+        })?;
+        let outside = FlagSet(none_of.0.map(|word| !word));
+        let result = any_of.map_or(outside, |any_of| any_of.intersection(&outside));
         self.not_empty(result != FlagSet::default(), node.span)?;
         Some(result)
     }
 
     fn icmp(&mut self, node: &Node<'_>, at: Span, fields: &mut Fields) -> Option<()> {
-        let Selection { any_of, none_of } = self.selection(node)?;
         let mut number = None;
-        let mut union = |items: Vec<(&str, Span)>| {
+        let Selection { any_of, none_of } = selection(node, self.problems)?.read(|items| {
             let (mut v4, mut v6, mut good) = (Vec::new(), Vec::new(), true);
             for (text, span) in items {
                 match self.problems.check(span, values::icmp(text)) {
@@ -345,13 +312,9 @@ impl<'n> Context<'_, 'n, '_> {
                 }
             }
             good.then(|| IcmpMatch { v4: Ranges::new(v4), v6: Ranges::new(v6) })
-        };
-        let any_of = any_of.map(&mut union);
-        let none_of = values::icmp_complement(&union(none_of)?);
-        let result = match any_of {
-            Some(any_of) => any_of?.and(&none_of),
-            None => none_of,
-        };
+        })?;
+        let outside = values::icmp_complement(&none_of);
+        let result = any_of.map_or(outside.clone(), |any_of| any_of.and(&outside));
         self.not_empty(!result.v4.is_empty() || !result.v6.is_empty(), node.span)?;
         let protocols = [(&result.v4, services::ICMP), (&result.v6, services::ICMPV6)];
         let protocols =

@@ -118,6 +118,16 @@ impl Problems {
         result.map_err(|complaint| self.error(span, complaint)).ok()
     }
 
+    /// What the values mean, if all of them mean something; every other one is reported.
+    pub fn check_all<T>(
+        &mut self,
+        values: Vec<(&str, Span)>,
+        parse: impl Fn(&str) -> Result<T, Complaint>,
+    ) -> Option<Vec<T>> {
+        let parsed: Vec<Option<T>> = values.into_iter().map(|(text, span)| self.check(span, parse(text))).collect();
+        parsed.into_iter().collect()
+    }
+
     /// How many errors there are.
     pub fn errors(&self) -> usize {
         self.errors

@@ -5,13 +5,26 @@ use super::source::Span;
 use super::tree::{Kind, Node};
 
 /// The values to match, `None` for all, and those to leave out.
-pub(super) struct Selection<'s> {
-    pub any_of: Option<Vec<(&'s str, Span)>>,
-    pub none_of: Vec<(&'s str, Span)>,
+pub(super) struct Selection<T> {
+    pub any_of: Option<T>,
+    pub none_of: T,
+}
+
+impl<T> Selection<T> {
+    /// Reads both lists. The second is read even if the first is wrong, so that all is reported.
+    pub fn read<U>(self, mut list: impl FnMut(T) -> Option<U>) -> Option<Selection<U>> {
+        let any_of = self.any_of.map(&mut list);
+        let none_of = list(self.none_of)?;
+        let any_of = match any_of {
+            Some(list) => Some(list?),
+            None => None,
+        };
+        Some(Selection { any_of, none_of })
+    }
 }
 
 /// Reads the shape; values are looked at by the caller.
-pub(super) fn selection<'s>(node: &'s Node<'_>, problems: &mut Problems) -> Option<Selection<'s>> {
+pub(super) fn selection<'s>(node: &'s Node<'_>, problems: &mut Problems) -> Option<Selection<Vec<(&'s str, Span)>>> {
     let Kind::Map(entries) = &node.kind else {
         return Some(Selection { any_of: Some(items(node, problems)?), none_of: Vec::new() });
     };

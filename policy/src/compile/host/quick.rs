@@ -34,7 +34,9 @@ pub(super) fn words(fields: &[Field], rules: &[Entry<'_>], positions: &[usize], 
         .into_iter()
         .map(|row| {
             let mut accepted = any_op.clone();
-            row.into_iter().for_each(|(at, word)| accepted[at] |= word);
+            for (at, word) in row {
+                accepted[at] |= word;
+            }
             let first = first(anywhere.iter().copied().enumerate(), &accepted).unwrap_or(usize::MAX);
             (accepted, first)
         })

@@ -8,6 +8,7 @@ use super::super::fields::Context;
 use super::super::problems::{Complaint, quote};
 use super::super::source::Span;
 use super::super::values;
+use super::fields::id;
 use super::words;
 use crate::model::{Access, ObjectPath};
 use crate::services;
@@ -64,10 +65,10 @@ impl Builder {
             "exe" => self.exe = Some(literal(text)?),
             "tainted" => self.tainted = values::boolean(text)?,
             "ancestor" => self.ancestors.push(literal(text)?),
-            "uid" => self.uid = one(cx.id(text, "uid")?)?,
-            "gid" => self.gids.push(one(cx.id(text, "gid")?)?),
+            "uid" => self.uid = one(id(cx.users, text, "uid")?)?,
+            "gid" => self.gids.push(one(id(cx.users, text, "gid")?)?),
             "owner" => self.owner = Some(values::boolean(text)?),
-            "auid" => self.auid = Some(one(cx.id(text, "auid")?)?),
+            "auid" => self.auid = Some(one(id(cx.users, text, "auid")?)?),
             "unit" => self.cgroup = Some(format!("/system.slice/{}", words::unit(text)?)),
             "cgroup" => self.cgroup = Some(literal(text)?),
             "container" => self.container = values::boolean(text)?,

@@ -1,7 +1,9 @@
 //! `host:`: rules about what processes do, groups and blocks flattened.
 
 mod access;
+mod conditions;
 mod fields;
+mod items;
 mod words;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,47 +12,19 @@ use ringfence_abi::chain::MAX_RULES;
 
 pub(super) use self::access::Builder as AccessBuilder;
 pub(crate) use self::access::KEYS as ACCESS_KEYS;
+use self::conditions::Fields;
 pub(crate) use self::fields::FIELDS;
-pub(super) use self::fields::{Fields, path};
+pub(super) use self::fields::path;
+pub(super) use self::items::verdict;
+use self::items::{Item, Rule};
 pub(crate) use self::words::OPERATIONS;
 use super::chains::Names;
-use super::deferred::Part;
 use super::fields::Context;
-use super::node::{flag, parse, place, text};
+use super::node::{flag, parse, place};
 use super::problems::{Complaint, quote};
-use super::rules::{check_limit, check_log, parse_name};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use crate::model::{HostChain, HostRule, Verdict};
-
-const KEYS: [&str; 12] =
-    ["allow", "deny", "count", "use", "name", "comment", "mode", "log", "limit", "when", "rules", "default"];
-
-/// A rule as written.
-pub(super) struct Rule<'n> {
-    name: Option<(&'n str, Span)>,
-    at: Span,
-    verdict: Verdict,
-    audit: bool,
-    fields: Fields,
-}
-
-enum Item<'n, 't> {
-    Rule(Rule<'n>),
-    Use {
-        group: &'n str,
-        at: Span,
-        name: Option<(&'n str, Span)>,
-        when: Option<Fields>,
-    },
-    Block {
-        name: Option<(&'n str, Span)>,
-        at: Span,
-        when: Fields,
-        rules: &'n [Node<'t>],
-        default: Option<(Verdict, Span)>,
-    },
-}
 
 /// A group of rules about the host.
 pub(super) struct Group<'n> {
@@ -339,145 +313,5 @@ impl<'n, 't> Builder<'_, '_, 'n, 't> {
         for (name, group) in self.groups.iter().filter(|(_, group)| !group.used) {
             self.cx.problems.warning(group.at, format!("the group `{name}` is not used"));
         }
-    }
-}
-
-impl<'n, 't> Context<'_, 'n, 't> {
-    /// Reads one item of `rules:`. `None`: something in it is wrong, and reported.
-    fn host_item(&mut self, node: &'n Node<'t>) -> Option<Item<'n, 't>> {
-        let Kind::Map(entries) = &node.kind else {
-            if !matches!(node.kind, Kind::Bad) {
-                self.problems.error(
-                    node.span,
-                    format!(
-                        "expected a rule such as `deny: {{op: exec, path: \"/tmp/**\"}}`, found {}",
-                        node.describe()
-                    ),
-                );
-            }
-            return None;
-        };
-        let before = self.problems.errors();
-        let at = entries.first().map_or(node.span, |entry| entry.at);
-        let block = entries.iter().any(|entry| entry.key == "rules");
-        let (mut name, mut audit, mut when, mut rules, mut default) = (None, None, None, None, None);
-        let (mut verbs, mut limit, mut of_rules) = (Vec::new(), None, Vec::new());
-        for Entry { key, at, value } in entries {
-            if matches!(&**key, "mode" | "log" | "limit") {
-                of_rules.push((&**key, *at));
-            }
-            match &**key {
-                "allow" | "deny" | "count" | "use" => verbs.push((&**key, value)),
-                "name" => name = parse_name(value, self.problems).map(|name| (name, value.span)),
-                "comment" => {
-                    text(value, "a comment", self.problems);
-                }
-                "mode" => audit = self.mode(value),
-                "when" => when = Some((*at, self.host_fields(value))),
-                "log" => {
-                    self.deferred.add(Part::Log, *at);
-                    check_log(value, self.problems);
-                }
-                "limit" => {
-                    self.deferred.add(Part::Limit, *at);
-                    limit = Some(value);
-                }
-                "rules" => match &value.kind {
-                    Kind::List(items) => rules = Some(items.as_slice()),
-                    Kind::Bad => {}
-                    _ => {
-                        let message = format!("expected a list of rules, found {}", value.describe());
-                        self.problems.error(value.span, message);
-                    }
-                },
-                "default" if block => {
-                    let verdict = parse(value, "`allow` or `deny`", verdict, self.problems);
-                    default = verdict.map(|verdict| (verdict, *at));
-                }
-                _ => self.problems.error(*at, unknown_key(key)),
-            }
-        }
-        let word_only = |cx: &mut Self, whose: &str| {
-            for (key, span) in &of_rules {
-                cx.problems.error(*span, format!("`{key}` beside `{whose}`: it belongs to the rules in it"));
-            }
-        };
-        let item = match (verbs.as_slice(), block) {
-            ([], false) => {
-                if self.problems.errors() == before {
-                    let complaint = Complaint::new("a rule without a verb");
-                    self.problems.error(at, complaint.help("expected one of allow, deny, count, use"));
-                }
-                None
-            }
-            ([], true) => {
-                word_only(self, "rules");
-                let when = match when {
-                    Some((_, fields)) => fields,
-                    None => Some(Fields::default()),
-                };
-                when.zip(rules).map(|(when, rules)| Item::Block { name, at, when, rules, default })
-            }
-            ([("use", value)], false) => {
-                word_only(self, "use");
-                let group = text(value, "a group's name", self.problems);
-                let when = when.map_or(Some(None), |(_, fields)| fields.map(Some));
-                group.zip(when).map(|(group, when)| Item::Use { group, at, name, when })
-            }
-            ([(word, value)], false) => {
-                if let Some((span, _)) = when {
-                    let complaint = Complaint::new("`when` stands beside `use` or `rules` only");
-                    self.problems.error(span, complaint.help("put its fields into the rule's own"));
-                }
-                let verdict = match *word {
-                    "allow" => Verdict::Accept,
-                    "deny" => Verdict::Drop,
-                    _ => Verdict::Count,
-                };
-                if let Some(span) = audit
-                    && !verdict.refuses()
-                {
-                    let help = "audit reports what would be refused; to only count, use the verb `count`";
-                    let message = format!("`mode: audit` on `{word}`, which refuses nothing");
-                    self.problems.error(span, Complaint::new(message).help(help));
-                }
-                if let Some(limit) = limit {
-                    check_limit(limit, verdict, word, self.problems);
-                }
-                let fields = self.host_fields(value);
-                fields.map(|fields| Item::Rule(Rule { name, at, verdict, audit: audit.is_some(), fields }))
-            }
-            ([_, ..], true) => {
-                self.problems.error(at, "a block has rules of its own and no verb");
-                None
-            }
-            ([(first, _), (second, _), ..], false) => {
-                let message = format!("one rule has two verbs, `{first}` and `{second}`");
-                self.problems.error(at, Complaint::new(message).help("each verb begins a rule of its own, with `- `"));
-                None
-            }
-        };
-        if self.problems.errors() == before { item } else { None }
-    }
-}
-
-fn unknown_key(key: &str) -> Complaint {
-    let complaint = Complaint::unknown("key in a rule", key, KEYS);
-    match key {
-        "accept" => complaint.help("operations are allowed: `allow`; `accept` is a verb of the network half"),
-        "drop" | "reject" => {
-            complaint.help("operations are denied: `deny`; `drop` and `reject` are verbs of the network half")
-        }
-        _ if FIELDS.contains(&key) => complaint.help(format!("fields stand inside the verb: `- deny: {{{key}: ...}}`")),
-        _ => complaint,
-    }
-}
-
-/// `allow` or `deny`.
-pub(super) fn verdict(text: &str) -> Result<Verdict, Complaint> {
-    match text {
-        "allow" => Ok(Verdict::Accept),
-        "deny" => Ok(Verdict::Drop),
-        _ => Err(Complaint::unknown("verdict", text, ["allow", "deny"])),
     }
 }
