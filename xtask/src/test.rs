@@ -1,15 +1,20 @@
 //! `cargo xtask test`: every check there is, in one command, on a fresh machine.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::{bpf, demo, fuzz, setup, shell, vm};
+
+/// The package whose tests join the others together.
+const INTEGRATION: &str = "ringfence-tests";
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -28,9 +33,9 @@ enum Part {
     Bpf,
     /// Each crate's own tests; the daemon's load programs into the kernel
     Unit,
-    /// Tests with real packets in network namespaces, and the differential tests
+    /// The test programs with real packets in network namespaces, and the differential tests
     Netns,
-    /// The demonstration runs to its end
+    /// The demonstrations run to their ends; where this kernel cannot show the host half, in a virtual machine
     Demo,
     /// The same packets on Debian's kernels, in virtual machines
     Vm,
@@ -121,8 +126,8 @@ impl Part {
                 checks.objects = bpf::check()?;
                 Ok(())
             }
-            Self::Unit => tests(&["--workspace", "--exclude", "ringfence-tests"], checks),
-            Self::Netns => tests(&["--package", "ringfence-tests"], checks),
+            Self::Unit => tests(&["--lib", "--bins"], |package| package != INTEGRATION, checks),
+            Self::Netns => tests(&[], |package| package == INTEGRATION, checks),
             Self::Demo => demo::show(checks),
             Self::Vm => vm::run_all(checks),
             Self::Fuzz => fuzz::run(),
@@ -145,10 +150,27 @@ fn style() -> Result<()> {
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// `cargo test`, all of it even after a failure, so that one run shows everything that is wrong.
-fn tests(selection: &[&str], checks: &mut Checks) -> Result<()> {
-    let mut command = checks.cargo(&["test", "--locked", "--no-fail-fast"]);
-    shell::run_lines(command.args(selection), |line| checks.tally.add(line))
+/// `cargo test`, all of it even after a failure, so that one run shows everything that is wrong. Besides `further`: the test
+/// programs of the packages that are meant. The selection of packages is always the same: with another, dependencies have
+/// other features and would be built anew.
+fn tests(further: &[&str], meant: impl Fn(&str) -> bool, checks: &mut Checks) -> Result<()> {
+    let mut command = checks.cargo(&["test", "--locked", "--no-fail-fast", "--workspace"]);
+    command.args(further);
+    for name in test_programs(meant)? {
+        command.args(["--test", &name]);
+    }
+    shell::run_lines(&mut command, |line| checks.tally.add(line))
+}
+
+/// Names of the test programs of these packages, but for those that only virtual machines run.
+fn test_programs(meant: impl Fn(&str) -> bool) -> Result<BTreeSet<String>> {
+    let metadata = shell::output(&mut shell::cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let packages = packages.iter().filter(|package| package["name"].as_str().is_some_and(&meant));
+    let targets = packages.filter_map(|package| package["targets"].as_array()).flatten();
+    let tests = targets.filter(|target| target["kind"][0] == "test" && target["test"] == true);
+    Ok(tests.filter_map(|target| target["name"].as_str().map(str::to_owned)).collect())
 }
 
 impl Tally {
