@@ -7,4 +7,5 @@ pub mod foreign;
 pub mod generate;
 pub mod host;
 pub mod netns;
+pub mod show;
 pub mod traffic;

@@ -99,6 +99,28 @@ pub fn bench() -> Result<()> {
     Ok(())
 }
 
+/// Boots the newest kernel and runs the host half's demonstration there. `programs` is where they are built.
+pub fn demo(programs: &Path) -> Result<()> {
+    packages()?;
+    let built = ["vm-init", "ringfenced", "ringctl", "actor", "host-demo"];
+    let found: Vec<_> = built.iter().map(|&name| (name.to_owned(), programs.join(name))).collect();
+    let mut inside = machine_programs(&found)?;
+    inside.push(program(&found, "host-demo", test_place("host_demo"))?);
+    let kernel = Kernel::fetch(SUITES[SUITES.len() - 1])?;
+    let image = image(&kernel, inside.iter())?;
+    let mut said = Vec::new();
+    shell::run_quietly(&mut qemu(&kernel, &image, &["-smp", "2"]), |line| {
+        // The kernel's own last words, as it switches off, are no part of it.
+        if line.starts_with("vm-init: ") || line.starts_with('[') {
+            said.push(line.to_owned());
+        } else {
+            println!("{line}");
+        }
+    })?;
+    ensure!(said.iter().any(|line| line == PASSED), "the machine ended without `{PASSED}`: {}", said.join("; "));
+    Ok(())
+}
+
 fn packages() -> Result<()> {
     setup::apt(&["cpio", "dosfstools", "e2fsprogs", "kmod", "qemu-system-x86", "xz-utils"])
 }
