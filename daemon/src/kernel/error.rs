@@ -33,6 +33,14 @@ pub enum KernelError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another daemon, with pins elsewhere, judges system calls already.
+    #[error(
+        "another ringfenced, with pins elsewhere, judges system calls already (at {place}): `ringctl off` it by its `--socket`, or leave the rules about the host to it"
+    )]
+    Another {
+        /// Where it does.
+        place: &'static str,
+    },
     /// Something pinned under our names is not what this version makes.
     #[error("{path} is pinned but is not what this version of Ringfence pins there; remove it, or run `ringctl off` of the version that made it", path = path.display())]
     Foreign {

@@ -27,13 +27,17 @@ struct Objects {
 impl Kernel {
     /// Attaches at these places where nothing is attached yet.
     pub(super) fn attach_places(&self, places: impl Iterator<Item = Place>) -> Result<()> {
-        let mut objects = Objects::default();
+        let mut missing = Vec::new();
         for place in places {
             if !self.is_attached(&place)? {
-                self.attach_place(&place, &mut objects)?;
+                missing.push(place);
             }
         }
-        Ok(())
+        if !missing.is_empty() && self.host_dispatchers()?.is_empty() {
+            self.refuse_second(&missing)?;
+        }
+        let mut objects = Objects::default();
+        missing.iter().try_for_each(|place| self.attach_place(place, &mut objects))
     }
 
     /// Whether a dispatcher is attached there.

@@ -115,7 +115,9 @@ fn apply(kernel: &Kernel, number: u64, compiled: &Compiled, old: Vec<Loaded>) ->
     kernel.host_before_flip(&loaded, &old.iter().collect::<Vec<_>>()).unwrap();
     kernel.flip(loaded.slot, loaded.slot, 0);
     kernel.host_after_flip(&[&loaded]).unwrap();
-    old.into_iter().for_each(|old| kernel.unload(old).unwrap());
+    for old in old {
+        kernel.unload(old).unwrap();
+    }
     loaded
 }
 
@@ -201,6 +203,38 @@ fn off_takes_the_programs_from_the_cgroup() {
         assert_eq!(left, Vec::<u32>::new());
         assert!(!cgroup.refuses(CALLS[0]));
         assert!(!world.bpffs().join("v1").exists());
+    });
+}
+
+#[test]
+fn calls_are_not_judged_by_two_daemons_at_one_cgroup() {
+    in_world(|world| {
+        let (shared, other) = (Cgroup::new("shared"), Cgroup::new("other"));
+        let kernel = open(world, &shared);
+        if kernel.host_support().lsm.is_none() {
+            // There the security hooks are shared, which tests in virtual machines look at.
+            return;
+        }
+        let first = apply(&kernel, 1, &policy(Verdict::Drop, Mode::Enforce), Vec::new());
+        let elsewhere = world.directory.path().join("elsewhere");
+        let second = Kernel::open(&elsewhere, Some(&shared.0)).unwrap();
+        let loaded = second.load(&policy(Verdict::Drop, Mode::Enforce), 1, |_| 0).unwrap();
+        let error = second.host_before_flip(&loaded, &[]).unwrap_err();
+        assert!(matches!(error, KernelError::Another { place: "cg_connect4" }), "{error}");
+        assert_eq!(attached(&second, &[&loaded]), Vec::<&str>::new());
+        second.off().unwrap();
+
+        let second = Kernel::open(&elsewhere, Some(&other.0)).unwrap();
+        drop(apply(&second, 1, &policy(Verdict::Drop, Mode::Enforce), Vec::new()));
+        second.off().unwrap();
+
+        // Once the first has gone, its place is free.
+        drop(first);
+        kernel.off().unwrap();
+        let second = Kernel::open(&elsewhere, Some(&shared.0)).unwrap();
+        drop(apply(&second, 1, &policy(Verdict::Drop, Mode::Enforce), Vec::new()));
+        assert!(shared.refuses(CALLS[0]));
+        second.off().unwrap();
     });
 }
 
