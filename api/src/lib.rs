@@ -54,7 +54,9 @@ pub use generation::{
 pub use prefix::{ParsePrefixError, Prefix};
 pub use rules::{RuleLine, RulesQuery};
 pub use set::{MAX_BATCH, RefusedElement, SetAnswer, SetElements, SetQuery, SetRequest};
-pub use status::{FailDirection, Half, Halves, Hook, Mode, ModeAnswer, ModeRequest, OffAnswer, Pending, State, Status};
+pub use status::{
+    FailDirection, Half, Halves, Hook, LeftOut, Mode, ModeAnswer, ModeRequest, OffAnswer, Pending, State, Status,
+};
 
 /// Where the daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/ringfence/ringfenced.sock";

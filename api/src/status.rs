@@ -54,9 +54,29 @@ pub struct Half {
     pub because: Option<String>,
     /// Every place where it decides, or should.
     pub hooks: Vec<Hook>,
-    /// What it works with; host: `mounts`, `mounts-left-out`, `path-entries`.
+    /// Rules of the policy that are not enforced as written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// What it works with; host: `mounts`, `mounts-left-out`, `path-entries`; while rules
+    /// ask for executables also `processes-unknown` (theirs cannot be told) and `processes-tainted` (foreign code, traced).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, u64>,
+}
+
+/// A rule that is not enforced as written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftOut {
+    /// Its name.
+    pub rule: String,
+    /// The file it was written in.
+    pub file: String,
+    /// Its line there.
+    pub line: u32,
+    /// Why, and what happens instead.
+    pub because: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 /// One hook, for the network half on one interface.
@@ -210,7 +230,8 @@ mod tests {
     use super::*;
 
     fn status() -> Status {
-        let half = |state| Half { state, because: None, hooks: Vec::new(), figures: BTreeMap::new() };
+        let half =
+            |state| Half { state, because: None, hooks: Vec::new(), left_out: Vec::new(), figures: BTreeMap::new() };
         Status {
             generation: Some(3),
             policy: Some("/etc/ringfence/policy.yaml".into()),

@@ -189,3 +189,40 @@ fn check_shows_the_host_half_and_refuses_what_locks_out() {
     assert!(run.err.contains("root could not log in: `shut` refuses exec"), "{}", run.err);
     assert_eq!(ringctl(["check", "--force", &shut]).code, 0);
 }
+
+#[test]
+fn status_names_rules_that_are_not_enforced_and_hooks_alike_in_one_line() {
+    let hook =
+        |name: &str| json!({"hook": name, "state": "unavailable", "because": "no LSM", "remedy": "boot with lsm=bpf"});
+    let status = json!({
+        "generation": 1,
+        "policy": "p.yaml",
+        "halves": {
+            "network": {"state": "unused", "hooks": []},
+            "host": {
+                "state": "degraded",
+                "because": "not enforced: read",
+                "hooks": [
+                    hook("file_open"), hook("file_receive"), hook("path_truncate"), hook("inode_create"),
+                    {"hook": "cg_connect4", "state": "degraded", "how": "cgroup", "because": "refused with EPERM"},
+                ],
+                "left_out": [{"rule": "mail", "file": "p.yaml", "line": 5, "because": "`connect` by `exe`", "remedy": "boot with lsm=bpf"}],
+                "figures": {"mounts": 3, "processes-unknown": 0},
+            },
+        },
+        "lost": {}, "mode": "enforce", "problems": [], "fail_directions": [], "version": "0.1.0",
+    });
+    let run = Daemon::new([(200, status)]).ringctl(["status"]);
+    assert_eq!((run.code, run.err.as_str()), (1, ""));
+    let lines: Vec<String> =
+        run.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for expected in [
+        "- file_open and 3 more unavailable - no LSM",
+        "- cg_connect4 degraded cgroup refused with EPERM",
+        "unavailable: rule `mail` (p.yaml:5): `connect` by `exe`",
+        "host: 3 mounts, 0 processes-unknown",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected} in {}", run.out);
+    }
+    assert_eq!(run.out.matches("help: boot with lsm=bpf").count(), 1, "{}", run.out);
+}

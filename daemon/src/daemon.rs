@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::Notify;
 
 use crate::apply::active::Active;
+use crate::apply::candidate::{Candidate, Origin};
 use crate::apply::own::Own;
 use crate::cli::Arguments;
 use crate::dynamic::Dynamic;
@@ -33,6 +34,8 @@ pub struct Daemon {
     pub network: watch::Shared,
     /// What `protect_self` guards.
     pub own: Own,
+    /// The kernel has no security hooks to give: `connect` and `bind` are judged at a cgroup.
+    pub at_cgroup: bool,
     /// The kernel's command line says that nothing is to be enforced.
     pub forbidden: bool,
     /// Wakes whoever waits for the next expiry, when a nearer one has come.
@@ -93,6 +96,7 @@ impl Daemon {
         fs::create_dir_all(state).map_err(Error::system(format!("cannot make {}", state.display())))?;
         let owner = own(state)?;
         let standing = StandingFile::open(state)?;
+        let at_cgroup = kernel.host_support().lsm.is_some();
         let forbidden = crate::apply::off::forbidden_at_boot();
         let kernel = if forbidden || standing.get().off { kernel.off().map(|()| None)? } else { Some(kernel) };
         let control = Control {
@@ -112,10 +116,17 @@ impl Daemon {
             control: Mutex::new(control),
             kernel: RwLock::new(kernel),
             own: Own::of(&arguments),
+            at_cgroup,
             forbidden,
             arguments,
             _owner: owner,
         })
+    }
+
+    /// Reads, tests and compiles a policy for this machine. `last` is the generation whose copies stand in for set files
+    /// that have vanished.
+    pub fn candidate(&self, origin: Origin, last: Option<u64>) -> Result<Candidate> {
+        Candidate::prepare(origin, &self.store, &self.own, self.at_cgroup, last)
     }
 
     /// Held by whoever changes which generation is in force. The value behind it is nothing, so a panic in its holder

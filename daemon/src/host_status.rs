@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_api::{Half, Hook, Mode, State};
+use ringfence_api::{Half, Hook, LeftOut, Mode, State};
 
+use crate::apply::active::Meaning;
+use crate::apply::fallback;
 use crate::apply::host::{AT_CGROUP, is_unused, not_enforced};
 use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::Result;
-use crate::kernel::{HookState, Support};
+use crate::kernel::{HookState, Obstacle, Support};
 use crate::status::half;
 
 /// Hooks that some kernels lack, and what sees the same calls there.
@@ -39,8 +41,36 @@ impl Daemon {
         }
         let hooks = hooks(&states, &support, mode);
         let (state, because) = judged(&hooks, &support, meaning.host.consts.ops, mode);
-        Ok(Half { state, because, hooks, figures: figures(control, entries) })
+        let left_out = left_out(meaning, &support);
+        Ok(Half { state, because, hooks, left_out, figures: self.figures(control, entries)? })
     }
+}
+
+impl Daemon {
+    fn figures(&self, control: &Control, entries: usize) -> Result<BTreeMap<String, u64>> {
+        let mut figures = BTreeMap::from([
+            ("mounts".to_owned(), control.mounts.known as u64),
+            ("mounts-left-out".to_owned(), control.mounts.left_out.len() as u64),
+            ("path-entries".to_owned(), entries as u64),
+        ]);
+        if let Some(found) = self.kernel(|kernel| Ok(kernel.doubtful_processes(&control.loaded())?))? {
+            figures.insert("processes-unknown".to_owned(), found.unknown);
+            figures.insert("processes-tainted".to_owned(), found.tainted);
+        }
+        Ok(figures)
+    }
+}
+
+/// The rules that are not enforced as written, for listings.
+fn left_out(meaning: &Meaning, support: &Support) -> Vec<LeftOut> {
+    let shown = |one: &fallback::LeftOut| LeftOut {
+        rule: one.rule.clone(),
+        file: meaning.policy.files.get(one.at.file as usize).cloned().unwrap_or_default(),
+        line: one.at.line,
+        because: one.because.clone(),
+        remedy: support.lsm.as_ref().map(Obstacle::remedy),
+    };
+    meaning.left_out.iter().map(shown).collect()
 }
 
 /// The worst of it, and why.
@@ -48,12 +78,13 @@ fn judged(hooks: &[Hook], support: &Support, ops: u32, mode: Mode) -> (State, Op
     let enforced = if mode == Mode::Audit { State::Audit } else { State::Enforced };
     if let Some(obstacle) = &support.lsm {
         let at_cgroup = support.cgroup.is_none() && ops & AT_CGROUP != 0;
-        let (why, left_out) = not_enforced(support, ops).map_or_else(
-            || (obstacle.to_string(), "connect and bind over IP are judged at a cgroup, with its errno".to_owned()),
-            |(obstacle, left_out)| (obstacle.to_string(), format!("not enforced: {left_out}")),
-        );
+        let left_out = match not_enforced(support, ops) {
+            Some((_, left_out)) => format!("not enforced: {left_out}"),
+            None if at_cgroup => "connect and bind over IP are judged at a cgroup, refused with EPERM".to_owned(),
+            None => "none of the rules can be judged".to_owned(),
+        };
         let state = if at_cgroup { State::Degraded } else { State::Unavailable };
-        return (state, Some(format!("{left_out}; {why}")));
+        return (state, Some(format!("{left_out}; {obstacle}")));
     }
     match hooks.iter().find(|hook| matches!(hook.state, State::Unavailable | State::Degraded)) {
         None => (enforced, None),
@@ -80,7 +111,7 @@ fn hook(state: &HookState, support: &Support, mode: Mode) -> Hook {
     };
     if state.name.starts_with("cg_") {
         let because = Some("at a cgroup: TCP and UDP over IP only, refused with EPERM".to_owned());
-        let remedy = support.lsm.as_ref().map(crate::kernel::Obstacle::remedy);
+        let remedy = support.lsm.as_ref().map(Obstacle::remedy);
         return match (state.attached, &support.cgroup) {
             (true, _) => one(State::Degraded, Some("cgroup".to_owned()), because, remedy),
             (false, Some(obstacle)) => {
@@ -114,20 +145,11 @@ fn and_obstacle(why: &str, support: &Support) -> String {
     }
 }
 
-fn figures(control: &Control, entries: usize) -> BTreeMap<String, u64> {
-    BTreeMap::from([
-        ("mounts".to_owned(), control.mounts.known as u64),
-        ("mounts-left-out".to_owned(), control.mounts.left_out.len() as u64),
-        ("path-entries".to_owned(), entries as u64),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
     use ringfence_abi::host::{HOOKS, op};
 
     use super::*;
-    use crate::kernel::Obstacle;
 
     fn state(name: &'static str, needed: bool, attached: bool, present: bool) -> HookState {
         HookState { name, needed, attached, present }

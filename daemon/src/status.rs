@@ -18,7 +18,7 @@ const CHAINS: [&str; 3] = ["ingress", "egress", "host"];
 
 /// A half without figures.
 pub(crate) fn half(state: State, because: Option<String>, hooks: Vec<Hook>) -> Half {
-    Half { state, because, hooks, figures: BTreeMap::new() }
+    Half { state, because, hooks, left_out: Vec::new(), figures: BTreeMap::new() }
 }
 
 impl Daemon {

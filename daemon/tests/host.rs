@@ -156,18 +156,19 @@ fn connect_is_refused_at_a_cgroup_where_there_are_no_security_hooks() {
         // There the hooks judge, which the tests in virtual machines look at.
         return;
     }
-    let rule = |port: u16| {
-        let host = format!(
-            "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {{op: connect, to: 127.0.0.1, port: {port}}}\n      name: no-{port}\n"
-        );
-        assert!(ask(client.apply(&texts(&host))).unwrap().warnings.is_empty());
-    };
     // Nobody listens: who is let through is refused by the other end.
     let connect = |port: u16| {
         let script = format!("echo $$ > {}/cgroup.procs; exec curl -sv http://127.0.0.1:{port}/", cgroup.0.display());
         let mut command = Command::new("nsenter");
         command.args(["-t", &daemon.child.id().to_string(), "-n", "sh", "-c", &script]);
         stderr(&command.output().unwrap())
+    };
+    rules_by_executable(client, &connect);
+    let rule = |port: u16| {
+        let host = format!(
+            "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {{op: connect, to: 127.0.0.1, port: {port}}}\n      name: no-{port}\n"
+        );
+        assert!(ask(client.apply(&texts(&host))).unwrap().warnings.is_empty());
     };
     let hits = |name: &str| {
         let rules = ask(client.rules(RulesQuery::default())).unwrap();
@@ -195,6 +196,48 @@ fn connect_is_refused_at_a_cgroup_where_there_are_no_security_hooks() {
     assert!(connect(10).contains("not permitted"));
     ask(client.off()).unwrap();
     assert!(connect(10).contains("refused"));
+}
+
+/// What programs at a cgroup cannot tell is neither refused nor kept quiet.
+fn rules_by_executable(client: &Client, connect: &dyn Fn(u16) -> String) {
+    let host = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: connect, port: 9, exe: /nowhere}\n      name: by-exe\n    - allow: {op: connect, port: 10, gid: 4711}\n      name: by-gid\n    - deny: {op: connect, port: 9-11}\n      name: all\n    - deny: {op: connect, path: /run/x}\n      name: socket\n";
+    let warnings = ask(client.apply(&texts(host))).unwrap().warnings;
+    let ours = warnings.iter().filter(|warning| warning.message.contains("not enforced as written"));
+    let places: Vec<_> = ours.map(|warning| (warning.file.as_str(), warning.line)).collect();
+    assert_eq!(places, [("p.yaml", Some(5)), ("p.yaml", Some(7)), ("p.yaml", Some(11))], "{warnings:?}");
+    assert!(connect(9).contains("not permitted"), "by the rule that can be judged: {}", connect(9));
+    assert!(connect(10).contains("refused"), "somebody is let through, so everybody is: {}", connect(10));
+    assert!(connect(11).contains("not permitted"), "{}", connect(11));
+    let half = ask(client.status()).unwrap().halves.host;
+    assert_eq!(half.state, State::Degraded);
+    assert!(half.because.unwrap().contains("EPERM"));
+    let left_out: Vec<_> = half.left_out.iter().map(|one| (one.rule.as_str(), one.line)).collect();
+    assert_eq!(left_out, [("by-exe", 5), ("by-gid", 7), ("socket", 11)]);
+    assert!(half.left_out.iter().all(|one| one.file == "p.yaml" && one.remedy.is_some()));
+    assert!(half.left_out[0].because.contains("`exe`") && half.left_out[1].because.contains("every caller"));
+    let rules = ask(client.rules(RulesQuery::default())).unwrap();
+    let hits = |name: &str| rules.iter().find(|line| line.name == name).unwrap().hits;
+    assert_eq!((hits("by-exe"), hits("by-gid"), hits("socket")), (0, 0, 0));
+    assert!(hits("unjudged/by-gid") > 0 && hits("all") > 1);
+    let access = ringfence_api::Access {
+        op: "connect".into(),
+        exe: Some("/nowhere".into()),
+        to: Some([127, 0, 0, 1].into()),
+        port: Some(9),
+        proto: Some(6),
+        family: Some(2),
+        ..ringfence_api::Access::default()
+    };
+    let told = ask(client.explain_access(&ringfence_api::AccessRequest { access, pid: None })).unwrap();
+    assert_eq!((told.verdict.as_str(), told.rule.as_str()), ("deny", "all"));
+    assert!(told.considered[0].because.contains("cannot tell"), "{:?}", told.considered);
+
+    // Where nothing is left that can be judged, nothing is attached, and that is no success.
+    let alone = host.split("    - allow").next().unwrap();
+    ask(client.apply(&texts(alone))).unwrap();
+    let half = ask(client.status()).unwrap().halves.host;
+    assert_eq!((half.state, half.left_out.len()), (State::Unavailable, 1), "{half:?}");
+    assert!(connect(9).contains("refused"));
 }
 
 #[test]

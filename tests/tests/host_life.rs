@@ -3,14 +3,21 @@
 use std::{
     fs,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use ringfence_api::{State, Status};
-use ringfence_tests::host::{Attempt, Machine, attempt, name_actor, put};
+use ringfence_tests::{
+    daemon::Daemon,
+    host::{Attempt, Machine, attempt, name_actor, put},
+    netns::Host,
+};
 
 /// Where the daemon of these tests pins.
 const PINS: &str = "/sys/fs/bpf/ringfence";
@@ -235,5 +242,45 @@ fn policies_that_lock_out_are_refused() -> Result<()> {
         expect("a", DENIED)?;
         expect("b", "ok")?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_second_daemon_does_not_judge_the_same_machine() -> Result<()> {
+    let machine = machine(&denies(&["a"]))?;
+    // With pins elsewhere: in a bpffs of its own.
+    let elsewhere = Arc::new(Host::new()?);
+    let mut second = Daemon::new(&elsewhere)?;
+    second.hide_log();
+    second.write("policy.yaml", denies(&["b"]))?;
+    let refused = second.restart().err().context("two daemons judge")?;
+    ensure!(format!("{refused:#}").contains("another ringfenced"), "{refused:#}");
+    expect("a", DENIED)?;
+    expect("b", "ok")?;
+    // Packets are another matter.
+    second.write("policy.yaml", "ringfence: 1\n")?;
+    second.restart()?;
+    // Once the first has gone, its place is free.
+    machine.daemon.ctl(["off"])?.done()?;
+    second.apply(&denies(&["b"]))?;
+    expect("a", "ok")?;
+    expect("b", DENIED)?;
+    second.ctl(["off"])?.done()?;
+    machine.daemon.ctl(["on"])?.done()?;
+    expect("a", DENIED)
+}
+
+#[test]
+fn the_status_counts_processes_that_cannot_be_told() -> Result<()> {
+    let figure = |machine: &Machine, name: &str| -> Result<Option<u64>> {
+        let status: Status = machine.daemon.json(&["status"])?;
+        Ok(status.halves.host.figures.get(name).copied())
+    };
+    let plain = machine(&denies(&["a"]))?;
+    ensure!(figure(&plain, "processes-unknown")?.is_none(), "nothing asks for executables");
+    plain.daemon.apply(&denies(&["a"]).replace("path: /l/a", "path: /l/a, exe: /bin/other"))?;
+    ensure!(figure(&plain, "processes-unknown")? == Some(0), "all that run are found");
+    let tainted = figure(&plain, "processes-tainted")?;
+    ensure!(tainted == Some(0), "{tainted:?}");
     Ok(())
 }

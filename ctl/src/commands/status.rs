@@ -2,7 +2,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ringfence_api::{ClientError, Half, State, Status as Answer};
+use ringfence_api::{ClientError, Half, Hook, State, Status as Answer};
 
 use super::Listing;
 use crate::context::Context;
@@ -100,6 +100,12 @@ fn write_status(status: &Answer, out: &mut Context) -> Result<(), Failure> {
     }
     writeln!(out)?;
     halves(status).write(out)?;
+    for one in &status.halves.host.left_out {
+        let style = word_style("unavailable");
+        let place = format!("{}:{}", clean(&one.file), one.line);
+        let rule = clean(&one.rule);
+        writeln!(out, "{style}unavailable{style:#}: rule `{rule}` ({place}): {}", clean(&one.because))?;
+    }
     remedies(status, out)?;
     let figures: Vec<String> =
         status.halves.host.figures.iter().map(|(name, value)| format!("{value} {}", clean(name))).collect();
@@ -108,6 +114,9 @@ fn write_status(status: &Answer, out: &mut Context) -> Result<(), Failure> {
     }
     write_counts(status, out)
 }
+
+/// So many security hooks of which the same is to be said are listed one by one; `--json` lists all.
+const ALIKE: usize = 3;
 
 fn halves(status: &Answer) -> Table {
     let mut table = Table::new(["HALF", "INTERFACE", "HOOK", "STATE", "HOW", "WHY"], &[]);
@@ -120,26 +129,36 @@ fn halves(status: &Answer) -> Table {
 fn rows(name: &str, half: &Half, table: &mut Table) {
     let because = |because: &Option<String>| because.clone().unwrap_or_default().into();
     table.row([name.into(), "".into(), "".into(), word(half.state.word()), "".into(), because(&half.because)]);
-    for hook in &half.hooks {
-        table.row([
-            "".into(),
-            hook.interface.as_deref().unwrap_or("-").into(),
-            hook.hook.as_str().into(),
-            word(hook.state.word()),
-            hook.how.as_deref().unwrap_or("-").into(),
-            because(&hook.because),
-        ]);
+    for like in half.hooks.chunk_by(is_like) {
+        let (shown, more) = if like.len() > ALIKE { (&like[..1], like.len() - 1) } else { (like, 0) };
+        for hook in shown {
+            let name = if more > 0 { format!("{} and {more} more", hook.hook) } else { hook.hook.clone() };
+            table.row([
+                "".into(),
+                hook.interface.as_deref().unwrap_or("-").into(),
+                name.as_str().into(),
+                word(hook.state.word()),
+                hook.how.as_deref().unwrap_or("-").into(),
+                because(&hook.because),
+            ]);
+        }
     }
+}
+
+/// Whether two security hooks have the same to say.
+fn is_like(one: &Hook, other: &Hook) -> bool {
+    let said = |hook: &Hook| (hook.interface.clone(), hook.state, hook.how.clone(), hook.because.clone());
+    one.interface.is_none() && said(one) == said(other)
 }
 
 /// What to do, once for each different advice.
 fn remedies(status: &Answer, out: &mut Context) -> Result<(), Failure> {
-    let hooks = status.halves.network.hooks.iter().chain(&status.halves.host.hooks);
+    let (network, host) = (&status.halves.network, &status.halves.host);
+    let hooks = network.hooks.iter().chain(&host.hooks).filter(|hook| hook.state != State::Enforced);
+    let advice = hooks.filter_map(|hook| hook.remedy.as_deref());
     let mut said: Vec<&str> = Vec::new();
-    for hook in hooks.filter(|hook| hook.state != State::Enforced) {
-        if let Some(remedy) = hook.remedy.as_deref()
-            && !said.contains(&remedy)
-        {
+    for remedy in advice.chain(host.left_out.iter().filter_map(|one| one.remedy.as_deref())) {
+        if !said.contains(&remedy) {
             writeln!(out, "help: {}", clean(remedy))?;
             said.push(remedy);
         }

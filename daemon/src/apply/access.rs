@@ -7,6 +7,7 @@ use ringfence_abi::verdict;
 use ringfence_api::{AccessRequest, Considered, Explanation, Mode};
 use ringfence_policy::{evaluate, oracle};
 
+use super::host::AT_CGROUP;
 use crate::daemon::{Daemon, EMPTY};
 use crate::error::{Error, Result};
 
@@ -34,7 +35,12 @@ impl Daemon {
             DYNAMIC => Vec::new(),
             _ => oracle::explain_access(&meaning.policy, &access)
                 .into_iter()
-                .map(|one| Considered { rule: one.name, matched: one.matched, because: one.because })
+                .map(|one| {
+                    let asked = meaning.left_out.iter().filter(|_| AT_CGROUP >> access.op & 1 == 1 && !one.matched);
+                    let left_out = asked.into_iter().find(|left_out| left_out.rule == one.name);
+                    let because = left_out.map_or(one.because, |left_out| left_out.because.clone());
+                    Considered { rule: one.name, matched: one.matched, because }
+                })
                 .collect(),
         };
         let line = running.lines.iter().filter(|line| line.chain == "host").nth(answer.line as usize);

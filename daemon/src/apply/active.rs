@@ -15,6 +15,7 @@ use crate::state::counts::{Count, Counts, carry};
 use crate::state::generations::{KeptLine, Record, Store};
 
 use super::candidate::Candidate;
+use super::fallback::LeftOut;
 
 /// A loaded generation.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Meaning {
     pub demand: Demand,
     /// The host half's tables, by which questions about calls are put.
     pub host: CompiledHost,
+    /// Rules that are not enforced as written.
+    pub left_out: Vec<LeftOut>,
     ingress: InterfaceClasses,
     egress: InterfaceClasses,
 }
@@ -54,6 +57,7 @@ impl Meaning {
             policy: candidate.policy,
             demand: candidate.demand,
             host: candidate.compiled.host,
+            left_out: candidate.left_out,
             ingress: classes(candidate.compiled.ingress),
             egress: classes(candidate.compiled.egress),
         }

@@ -10,6 +10,7 @@ use ringfence_policy::model::Policy;
 use ringfence_policy::{Copies, SourceText, load_texts_with_copies, load_with_copies, oracle, paths};
 use sha2::{Digest, Sha256};
 
+use super::fallback::{self, LeftOut};
 use super::own::Own;
 use crate::daemon::EMPTY;
 use crate::error::{Error, Result, diagnostic};
@@ -37,6 +38,8 @@ pub struct Candidate {
     pub sets: Vec<SetRecord>,
     /// Set files that have vanished: the last good copy stands in.
     pub missing: Vec<PathBuf>,
+    /// Rules that are not enforced as written, because programs at a cgroup judge.
+    pub left_out: Vec<LeftOut>,
     /// Where it came from, for listings.
     pub origin: String,
 }
@@ -70,8 +73,8 @@ impl Origin {
 
 impl Candidate {
     /// Reads, tests and compiles. `last` is the generation whose copies stand in for set files that have vanished.
-    /// `own` is what a policy with `protect_self` guards.
-    pub fn prepare(origin: Origin, store: &Store, own: &Own, last: Option<u64>) -> Result<Self> {
+    /// `own` is what a policy with `protect_self` guards; `at_cgroup`: the kernel has no security hooks to give.
+    pub fn prepare(origin: Origin, store: &Store, own: &Own, at_cgroup: bool, last: Option<u64>) -> Result<Self> {
         let policy = |report| Error::Policy(Box::new(report));
         let kept = matches!(origin, Origin::Kept(_));
         let (mut loaded, name) = match origin {
@@ -117,6 +120,7 @@ impl Candidate {
         // After the tests, which mean the same on every machine.
         let remarks = paths::resolve(&mut loaded, &paths::Machine);
         own.protect(&mut loaded.policy);
+        let left_out = if at_cgroup { fallback::reduce(&mut loaded.policy) } else { Vec::new() };
         let compiled = compile(&loaded.policy)?;
         let lines = KeptLine::all(&compiled.lines, &loaded.policy.files);
         let demand = Demand::of(loaded.policy.interfaces.clone(), &compiled);
@@ -152,6 +156,7 @@ impl Candidate {
             sources,
             sets,
             missing,
+            left_out,
             origin: name,
         })
     }

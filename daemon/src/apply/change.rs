@@ -35,7 +35,7 @@ impl Daemon {
             control.running.as_ref().map(|running| running.number())
         };
         let origin = Origin::of(request.source, &self.arguments.configured_policy());
-        let candidate = Candidate::prepare(origin, &self.store, &self.own, running)?;
+        let candidate = self.candidate(origin, running)?;
         if let Some(expected) = &request.expect_digest
             && *expected != candidate.digest
         {
@@ -44,7 +44,7 @@ impl Daemon {
         let mut answer = ApplyAnswer {
             generation: None,
             diff: self.diff_with(running, &candidate)?,
-            warnings: candidate.warnings.iter().cloned().chain(self.host_warning(&candidate)?).collect(),
+            warnings: candidate.warnings.iter().cloned().chain(self.host_warnings(&candidate)?).collect(),
             pending: None,
             digest: candidate.digest.clone(),
         };
@@ -188,7 +188,7 @@ impl Daemon {
         if running == Some(target) {
             return Ok(GenerationAnswer { generation: target });
         }
-        let candidate = Candidate::prepare(Origin::Kept(target), &self.store, &self.own, None)?;
+        let candidate = self.candidate(Origin::Kept(target), None)?;
         if !request.force {
             self.object(&candidate, None, caller)?;
         }

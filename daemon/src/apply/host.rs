@@ -4,6 +4,7 @@
 use ringfence_abi::host::op;
 use ringfence_api::{Diagnostic, Severity};
 use ringfence_policy::compile::CompiledHost;
+use ringfence_policy::model::Location;
 
 use super::candidate::Candidate;
 use super::switch::note;
@@ -32,28 +33,29 @@ impl Daemon {
 
     /// What of the candidate's host half this kernel cannot enforce. The rest is put in force all the same, unless
     /// `--require host` says otherwise.
-    pub fn host_warning(&self, candidate: &Candidate) -> Result<Option<Diagnostic>> {
+    pub fn host_warnings(&self, candidate: &Candidate) -> Result<Vec<Diagnostic>> {
         let host = &candidate.compiled.host;
-        if host.implicit {
-            return Ok(None);
-        }
         let support = self.with_kernel(|kernel| Ok(kernel.map(|kernel| kernel.host_support().clone())))?;
-        let Some((obstacle, left_out)) = support.as_ref().and_then(|support| not_enforced(support, host.consts.ops))
-        else {
-            return Ok(None);
-        };
-        let at = candidate.policy.host.default_at;
-        let file = at.and_then(|at| candidate.policy.files.get(at.file as usize).cloned()).unwrap_or_default();
-        Ok(Some(Diagnostic {
+        let Some(support) = support.filter(|_| !host.implicit) else { return Ok(Vec::new()) };
+        let warning = |at: Option<Location>, message: String, obstacle: &Obstacle| Diagnostic {
             severity: Severity::Warning,
-            file,
+            file: at.and_then(|at| candidate.policy.files.get(at.file as usize).cloned()).unwrap_or_default(),
             line: at.map(|at| at.line),
             column: at.map(|at| at.column),
             end_column: None,
             source: None,
-            message: format!("this kernel will not enforce {left_out}: {obstacle}"),
+            message,
             help: Some(obstacle.remedy()),
-        }))
+        };
+        let whole = not_enforced(&support, host.consts.ops).map(|(obstacle, left_out)| {
+            let message = format!("this kernel will not enforce {left_out}: {obstacle}");
+            warning(candidate.policy.host.default_at, message, &obstacle)
+        });
+        let rules = candidate.left_out.iter().zip(support.lsm.iter().cycle()).map(|(left_out, obstacle)| {
+            let message = format!("`{}` is not enforced as written: {}", left_out.rule, left_out.because);
+            warning(Some(left_out.at), message, obstacle)
+        });
+        Ok(whole.into_iter().chain(rules).collect())
     }
 
     /// Hooks, mounts and subjects for a generation that comes into force next.

@@ -6,6 +6,7 @@ pub mod candidate;
 pub mod change;
 pub mod diff;
 pub mod explain;
+pub mod fallback;
 pub mod history;
 pub mod host;
 pub mod lockout;

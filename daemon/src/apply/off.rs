@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringfence_api::{GenerationAnswer, Mode, ModeAnswer, ModeRequest, OffAnswer};
 
-use super::candidate::{Candidate, Origin};
+use super::candidate::Origin;
 use super::switch::{Plan, note};
 use crate::clock::Expiry;
 use crate::daemon::{Control, Daemon, EMPTY};
@@ -74,7 +74,7 @@ impl Daemon {
             return Err(Error::No(format!("the kernel's command line says `{FORBIDDEN}`: boot without it")));
         }
         let number = self.last_confirmed()?.ok_or_else(|| Error::No("no generation was ever confirmed".to_owned()))?;
-        let candidate = Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None)?;
+        let candidate = self.candidate(Origin::Kept(number), None)?;
         let kernel = Kernel::open(&self.arguments.bpffs, self.arguments.cgroup.as_deref())?;
         {
             let dynamic = self.dynamic();

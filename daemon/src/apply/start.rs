@@ -6,7 +6,7 @@ use std::path::Path;
 use ringfence_api::{ApplyRequest, ApplySource};
 
 use super::active::{Active, Meaning};
-use super::candidate::{Candidate, Origin};
+use super::candidate::Origin;
 use super::off::FORBIDDEN;
 use super::switch::{Plan, note};
 use crate::cli::DEFAULT_POLICY;
@@ -62,7 +62,7 @@ impl Daemon {
             foreign.map(|running| running.number()).filter(|&number| number != EMPTY && control.pending.is_none())
         };
         let Some(number) = number else { return };
-        let renewed = Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None).and_then(|candidate| {
+        let renewed = self.candidate(Origin::Kept(number), None).and_then(|candidate| {
             let record = Record { tables: candidate.tables_digest(), ..self.store.record(number)? };
             self.store.set_record(&record)?;
             self.switch(candidate, &Plan { record, new: false, confirm: None })
@@ -104,7 +104,7 @@ impl Daemon {
     /// The last confirmed generation, from disk; where there is none, the default file.
     fn start_with_last(&self) -> Result<()> {
         if let Some(number) = self.last_confirmed()? {
-            let candidate = Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None)?;
+            let candidate = self.candidate(Origin::Kept(number), None)?;
             let mut record = self.store.record(number)?;
             record.tables = candidate.tables_digest();
             self.store.set_record(&record)?;
@@ -186,7 +186,7 @@ impl Daemon {
         };
         let lines = self.store.lines(number)?;
         let counts = Counts::read(&self.store, number)?;
-        let meaning = match Candidate::prepare(Origin::Kept(number), &self.store, &self.own, None) {
+        let meaning = match self.candidate(Origin::Kept(number), None) {
             Ok(candidate) if candidate.tables_digest() == record.tables => Some(Meaning::of(candidate)),
             Ok(_) => {
                 tracing::warn!(generation = number, "this version compiles the policy to other tables");

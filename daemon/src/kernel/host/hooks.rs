@@ -103,3 +103,36 @@ impl Needs {
         self.keeps & what != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringfence_abi::host::op;
+
+    use super::*;
+
+    const TABLE: &str = include_str!("../../../../docs/host-operations.md");
+
+    /// What stands between backticks in a column of the table's rows.
+    fn words(row: &str, column: usize) -> Vec<&str> {
+        let column = row.split(" | ").nth(column).unwrap_or_default();
+        column.split('`').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_documented_hooks_are_those_that_judge() {
+        let rows: Vec<&str> = TABLE.lines().filter(|line| line.starts_with("| `")).collect();
+        for (number, name) in op::NAMES.into_iter().enumerate() {
+            let row = rows.iter().find(|row| words(row, 0) == [name]).unwrap_or_else(|| panic!("no row for `{name}`"));
+            let hooks = words(row, 1);
+            assert!(!hooks.is_empty(), "{name}");
+            for documented in hooks {
+                let hook = HOOKS.iter().find(|hook| hook.name == documented);
+                let ops = hook.unwrap_or_else(|| panic!("`{documented}` of `{name}` is not in use")).ops;
+                assert_eq!(ops >> number & 1, 1, "{documented} does not judge {name}");
+            }
+        }
+        for hook in HOOKS.iter().filter(|hook| hook.ops != 0) {
+            assert!(rows.iter().any(|row| words(row, 1).contains(&hook.name)), "`{}` is not documented", hook.name);
+        }
+    }
+}

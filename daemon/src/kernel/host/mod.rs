@@ -18,6 +18,7 @@ mod maps;
 mod mountinfo;
 mod mounts;
 mod obstacle;
+mod others;
 mod own;
 mod state;
 mod subjects;

@@ -12,8 +12,8 @@ use std::{
 
 use ringfence_abi::{
     host::{
-        EXE_FOREIGN, EXE_PATH, EXE_UNKNOWN, ExePath, Mount, MountKey, SUBJECT_ANCESTORS_LOST, SUBJECT_KNOWN,
-        SUBJECT_TAINTED, Subject,
+        EXE_FOREIGN, EXE_PATH, EXE_UNKNOWN, ExePath, KEEPS_SUBJECTS, Mount, MountKey, SUBJECT_ANCESTORS_LOST,
+        SUBJECT_KNOWN, SUBJECT_TAINTED, Subject,
     },
     names,
 };
@@ -25,6 +25,7 @@ use super::{
 use crate::kernel::{
     Kernel,
     error::{Context as _, KernelError, Result},
+    generation::Loaded,
     maps, sys,
     table::Table,
 };
@@ -42,6 +43,15 @@ struct Process {
     exe: u32,
 }
 
+/// Processes by which rules about executables go wrong, for the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DoubtfulProcesses {
+    /// Their executable cannot be told: every deny by it matches, no allow does.
+    pub unknown: u64,
+    /// They run foreign code, or are traced: no allow by their executable matches.
+    pub tainted: u64,
+}
+
 /// How the mounts of each namespace lie, for the names of files in it.
 struct Mounts {
     host: HashMap<MountKey, Mount>,
@@ -52,9 +62,7 @@ impl Kernel {
     /// Enters all processes that are not in the storage yet, or not with the executable they have now. `fresh`: what is
     /// in there is from a time since when nobody has kept it up.
     pub(super) fn scan_subjects(&self, part: &HostPart, fresh: bool) -> Result<()> {
-        let path = self.pins.map(names::SUBJECTS);
-        let map = sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))?;
-        let subjects: Table<u32, Subject> = maps::table(map.ok_or(KernelError::Foreign { path })?)?;
+        let subjects = self.subjects()?;
         let arena = part.read_arena()?;
         let mut mounts = Mounts::of(1)?;
         let mut done: HashMap<u32, (u64, Vec<u8>)> = HashMap::new();
@@ -77,6 +85,38 @@ impl Kernel {
             }
         }
         Err(KernelError::Full { what: "the list of processes to enter", limit: MAX_SCANS })
+    }
+
+    /// Processes of which the programs cannot tell the executable, or by which it permits nothing, at this moment. `None`
+    /// while nothing asks for executables.
+    pub fn doubtful_processes(&self, loaded: &[&Loaded]) -> Result<Option<DoubtfulProcesses>> {
+        if self.host.support.lsm.is_some() || !self.needs(loaded)?.keeps(KEEPS_SUBJECTS) {
+            return Ok(None);
+        }
+        let subjects = self.subjects()?;
+        let mut found = DoubtfulProcesses::default();
+        for pid in numbers()? {
+            // A thread of the kernel has no executable; who cannot be opened has ended.
+            let (Ok(_), Ok(pidfd)) = (fs::read_link(format!("/proc/{pid}/exe")), sys::pidfd(pid)) else { continue };
+            let key = pidfd.as_raw_fd().cast_unsigned();
+            let what = || format!("cannot look at process {pid}");
+            let subject = match subjects.get(&key) {
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
+                result => result.context(what)?.unwrap_or_default(),
+            };
+            if subject.flags & SUBJECT_KNOWN == 0 || subject.exe == EXE_UNKNOWN {
+                found.unknown += 1;
+            } else if subject.flags & SUBJECT_TAINTED != 0 {
+                found.tainted += 1;
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn subjects(&self) -> Result<Table<u32, Subject>> {
+        let path = self.pins.map(names::SUBJECTS);
+        let map = sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))?;
+        maps::table(map.ok_or(KernelError::Foreign { path })?)
     }
 
     /// The id of an executable; [`EXE_UNKNOWN`] for one whose path is too long, or when there is no room.
@@ -103,8 +143,7 @@ impl Kernel {
 
     fn processes(&self, mounts: &mut Mounts) -> Result<HashMap<u32, Process>> {
         let mut processes = HashMap::new();
-        for entry in fs::read_dir("/proc").context(|| "cannot list the processes".to_owned())?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        for pid in numbers()? {
             // What cannot be read has ended, or is a thread of the kernel.
             let Some((parent, started)) = stat(pid) else { continue };
             let Ok(link) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
@@ -117,6 +156,12 @@ impl Kernel {
         }
         Ok(processes)
     }
+}
+
+/// The numbers of all processes.
+fn numbers() -> Result<impl Iterator<Item = u32>> {
+    let entries = fs::read_dir("/proc").context(|| "cannot list the processes".to_owned())?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
 /// Whether a process runs code from a file that is not trusted and not its executable, or is traced.

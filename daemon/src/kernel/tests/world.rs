@@ -39,7 +39,7 @@ pub const FRAME: [u8; 60] = {
 
 /// Where a test happens.
 pub struct World {
-    directory: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
 }
 
 /// Runs a test in a thread with namespaces of its own. They, what is pinned and what is attached end with the thread.
@@ -68,7 +68,7 @@ impl World {
     }
 
     pub fn open(&self) -> Kernel {
-        Kernel::open(&self.bpffs(), None).unwrap()
+        Kernel::open(&self.bpffs(), Some(self.directory.path())).unwrap()
     }
 }
 
