@@ -17,5 +17,5 @@ fn accesses_are_judged_alike() {
     }
     println!("{total:?}");
     assert!(total.accesses == 20_000, "only {} accesses", total.accesses);
-    assert!(total.by_rule * 4 > total.accesses, "only {} decided by a rule", total.by_rule);
+    assert!(total.by_rule * 10 > total.accesses, "only {} decided by a rule", total.by_rule);
 }
