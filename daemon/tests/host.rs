@@ -14,7 +14,7 @@ use ringfence_api::{
     Client, ClientError, EntryRequest, EntryVerb, ErrorCode, GenerationRequest, RulesQuery, State, UndoRequest,
 };
 
-use self::support::{Place, WEB, address, ask, code, policy, stderr, texts};
+use self::support::{KILLED, Place, WEB, address, ask, code, policy, stderr, texts};
 
 const HOST: &str = "ringfence: 1\nhost:\n  default: allow\n  rules:\n    - deny: {op: read, path: /nowhere/secret, uid: {not: 0}}\n      name: secret\n";
 
@@ -114,11 +114,7 @@ fn entries_about_paths_are_kept_listed_and_undone_with_ids_of_their_own() {
 fn off_without_a_daemon_removes_the_pins_and_is_remembered() {
     let place = Place::new();
     place.write("p.yaml", &policy(WEB));
-    let daemon = "$RINGFENCED --socket $PLACE/socket --state-dir $PLACE/state";
-    let script = format!(
-        "{daemon} --policy $PLACE/p.yaml & first=$!; while ! curl -sf --unix-socket $PLACE/socket http://x/v1/status | grep -q '\"generation\":1'; do sleep 0.05; done; \
-         kill -9 $first; wait $first || true; test -e /sys/fs/bpf/ringfence/v*/links/*; $RINGFENCED --off --state-dir $PLACE/state; ls -A /sys/fs/bpf"
-    );
+    let script = format!("{KILLED} $RINGFENCED --off --state-dir $PLACE/state; ls -A /sys/fs/bpf");
     let output = place.shell(&script).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(!String::from_utf8_lossy(&output.stdout).contains("v1"), "{output:?}");

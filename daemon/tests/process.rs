@@ -16,7 +16,7 @@ use ringfence_api::{
     UndoRequest,
 };
 
-use self::support::{PATIENCE, Place, WEB, address, ask, code, policy, stderr, texts};
+use self::support::{KILLED, PATIENCE, Place, WEB, address, ask, code, policy, stderr, texts};
 
 #[test]
 fn bad_input_is_exit_2_and_says_where() {
@@ -63,6 +63,21 @@ fn a_second_daemon_on_the_same_pins_or_state_is_refused() {
         assert!(stderr(&output).contains("another ringfenced"), "{output:?}");
         let _ = fs::remove_file(place.path("socket"));
     }
+}
+
+#[test]
+fn a_word_on_the_kernels_command_line_switches_off() {
+    let place = Place::new();
+    place.write("p.yaml", &policy(WEB));
+    place.write("cmdline", "quiet ringfence=off\n");
+    let boot = format!("{KILLED} mount --bind $PLACE/cmdline /proc/cmdline;");
+    let daemon = place.start_after(&boot, "--policy $PLACE/p.yaml");
+    let halves = ask(daemon.client.status()).unwrap().halves;
+    assert_eq!((halves.network.state, halves.host.state), (State::Off, State::Off));
+    assert!(halves.host.because.unwrap().contains("ringfence=off"));
+    let pins = PathBuf::from(format!("/proc/{}/root/sys/fs/bpf/ringfence/v1", daemon.child.id()));
+    assert!(!pins.exists(), "what an earlier daemon left is gone");
+    assert_eq!(code(ask(daemon.client.on())), ErrorCode::No);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::{Exit, Failure, units};
 
 /// Print what is enforced, where and how
 ///
-/// Each hook on each interface, what was lost, and what could not be judged as the policy says.
+/// Each hook on each interface, the security hooks, rules that this kernel cannot enforce as written, what was lost, and
+/// what could not be judged as the policy says.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit codes:

@@ -66,7 +66,12 @@ impl Place {
     }
 
     pub fn start(&self, arguments: &str) -> Running {
-        let script = daemon(arguments);
+        self.start_after("", arguments)
+    }
+
+    /// Starts a daemon after commands in the same namespaces.
+    pub fn start_after(&self, commands: &str, arguments: &str) -> Running {
+        let script = format!("{commands} {}", daemon(arguments));
         let log = self.path("log");
         let file = fs::File::create(&log).unwrap();
         let child = self.shell(&script).stderr(file).spawn().unwrap();
@@ -84,6 +89,11 @@ impl Place {
         running
     }
 }
+
+/// Commands that leave behind what a daemon that was killed enforces: `p.yaml`.
+pub const KILLED: &str = "$RINGFENCED --socket $PLACE/first --state-dir $PLACE/state --policy $PLACE/p.yaml & first=$!; \
+    while ! curl -sf --unix-socket $PLACE/first http://x/v1/status | grep -q '\"generation\":1'; do sleep 0.05; done; \
+    kill -9 $first; wait $first || true; test -e /sys/fs/bpf/ringfence/v*/links/*;";
 
 /// The daemon's command line. Unless a test names a cgroup of its own, there is none: on a kernel without security hooks
 /// `connect` and `bind` of the whole machine would be judged otherwise.
