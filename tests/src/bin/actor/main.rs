@@ -18,12 +18,15 @@ mod uring;
 use std::{
     collections::VecDeque,
     env, io,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 /// What is left to do, and what was opened so far.
 #[derive(Default)]
@@ -85,12 +88,34 @@ impl Actor {
         Ok(())
     }
 
+    /// `STEP...`: the step again and again, whether it fails or not, until a line comes on standard input. How often it
+    /// did not is printed at the end.
+    fn keep_on(&mut self, operands: &Operands) -> Result<()> {
+        let (step, mut succeeded) = (operands.0.join(" "), 0);
+        println!("waiting");
+        loop {
+            match self.step(&step) {
+                Ok(()) => succeeded += 1,
+                Err(error) if error.is::<Errno>() => {}
+                Err(error) => return Err(error),
+            }
+            let input = io::stdin();
+            if poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)? > 0 {
+                self.succeeded = Some(succeeded);
+                return Ok(());
+            }
+        }
+    }
+
     fn step(&mut self, step: &str) -> Result<()> {
         let mut words = step.split_whitespace().map(|word| self.resolve(word));
         let word = words.next().context("an empty step")?;
         let operands = Operands(words.collect());
         if word == "repeat" {
             return self.repeat(&operands);
+        }
+        if word == "keep-on" {
+            return self.keep_on(&operands);
         }
         for family in [
             files::step,
@@ -120,7 +145,6 @@ impl Actor {
 
     /// The descriptor opened last.
     fn last(&self) -> Result<BorrowedFd<'_>> {
-        use std::os::fd::AsFd as _;
         Ok(self.descriptors.last().context("nothing was opened")?.as_fd())
     }
 
