@@ -144,6 +144,8 @@ pub mod field {
     pub const CAPABILITY: usize = 16;
     /// Signal number; direct index as above.
     pub const SIGNAL: usize = 17;
+    /// How many there are.
+    pub const COUNT: usize = 18;
 }
 
 /// Index into [`ChainConsts::tries`] in a host chain.
@@ -337,8 +339,10 @@ pub struct HostConsts {
     pub quick: u32,
     /// Columns of a row; 0: there are no quick words.
     pub quick_columns: u32,
+    /// Class of each field for a call of which nothing is known yet: that of *absent*. Aligned to eight bytes.
+    pub absent: [u32; field::COUNT],
 }
-bytes!(HostConsts: 784);
+bytes!(HostConsts: 856);
 
 /// A quick word: whatever else is known of a call, this decides.
 pub const QUICK: u32 = 1 << 31;
@@ -414,6 +418,7 @@ pub mod layout {
         BPRM_FILE = ("linux_binprm", "file");
         VMA_FILE = ("vm_area_struct", "vm_file");
         TASK_CRED = ("task_struct", "cred");
+        TASK_TGID = ("task_struct", "tgid");
         TASK_LEADER = ("task_struct", "group_leader");
         TASK_MM = ("task_struct", "mm");
         TASK_NSPROXY = ("task_struct", "nsproxy");

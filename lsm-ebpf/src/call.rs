@@ -2,19 +2,17 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use ringfence_abi::{
-    chain::PORT_ABSENT,
     host::{
-        FLAGS_ANONYMOUS, FLAGS_OWNER, LEAF_ABSENT, SMALL_ABSENT, TRI_ABSENT, TRI_NO, TRI_YES,
-        field::{CAPABILITY, FAMILY, FLAGS, FSTYPE, PORT, PROTO, SIGNAL, TYPE},
+        FLAGS_ANONYMOUS, FLAGS_OWNER, HostConsts, LEAF_ABSENT, TRI_ABSENT, TRI_NO, TRI_YES,
+        field::{COUNT, FLAGS, FSTYPE},
         line, op,
     },
     verdict::DROP,
 };
 use ringfence_engine::{
     bits::lowest,
-    host::access::{Address, Classifier},
+    host::access::{Access, Classifier},
     ro::read,
     search::Outcome,
 };
@@ -28,7 +26,7 @@ use crate::{
     repeat::repeat,
     report,
     scratch::Frame,
-    subject,
+    subject::{self, CALLER_KNOWN},
     walk::{self, Wish},
 };
 
@@ -39,6 +37,8 @@ const REFUSED: i32 = -13;
 pub const fn bit(op: u32) -> u32 {
     1 << op
 }
+
+const _: () = assert!(COUNT % 2 == 0 && size_of::<Access>() >= COUNT * 4 && core::mem::offset_of!(HostConsts, absent) % 8 == 0);
 
 /// Operations that are about a file: they go by the file system ids.
 const OF_FILES: u32 = (bit(op::MOUNT) << 1) - 1 | bit(op::UMOUNT) | bit(op::IOCTL) | bit(op::MODULE_LOAD);
@@ -67,8 +67,7 @@ pub fn judged(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
 /// Whether PID 1 calls, which is never refused.
 #[inline(always)]
 fn is_init() -> bool {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_current_pid_tgid() >> 32 == 1 }
+    Task::current().process() == 1
 }
 
 /// The same where something is kept up, whether or not anything may be refused.
@@ -87,7 +86,7 @@ fn run(ops: u32, init: bool, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
         return refuse(line::MEMORY);
     };
     let call = Call { frame: Frame::new(scratch, arena), init };
-    match call.begin(ops).and_then(|()| judge(call)) {
+    match call.begin(ops & OF_FILES != 0).and_then(|()| judge(call)) {
         Some(true) => 0,
         Some(false) => verdict(),
         None => refuse(Outcome::TABLES.line),
@@ -118,7 +117,7 @@ pub fn is_asked(ops: u32) -> bool {
 /// Refuses, counted by a line of its own.
 #[inline(always)]
 pub fn refuse(line: u32) -> i32 {
-    report::decided(Outcome { line, verdict: u32::from(DROP) }, 0);
+    report::count(line);
     verdict()
 }
 
@@ -135,9 +134,10 @@ impl Call {
     }
 
     #[inline(always)]
-    fn begin(&self, ops: u32) -> Option<()> {
+    fn begin(&self, of_files: bool) -> Option<()> {
         self.absent()?;
-        subject::current(&self.frame, ops & OF_FILES != 0)
+        subject::begin(&self.frame, of_files);
+        Some(())
     }
 
     /// Nothing is known of the call but what follows.
@@ -147,18 +147,17 @@ impl Call {
         scratch.quiet = 0;
         scratch.refused = 0;
         scratch.questions = [0; 2];
+        scratch.caller = CALLER_KNOWN;
+        scratch.entry.id = 0;
         scratch.places[0].leaf = LEAF_ABSENT;
         scratch.places[0].entries = 0;
-        let (classes, access) = (self.classes(), &mut scratch.access);
-        classes.direct::<PORT>(access, PORT_ABSENT)?;
-        classes.direct::<PROTO>(access, SMALL_ABSENT)?;
-        classes.direct::<FAMILY>(access, SMALL_ABSENT)?;
-        classes.direct::<TYPE>(access, SMALL_ABSENT)?;
-        classes.direct::<CAPABILITY>(access, SMALL_ABSENT)?;
-        classes.direct::<SIGNAL>(access, SMALL_ABSENT)?;
-        classes.address(access, Address::Absent)?;
-        classes.no_fstype(access);
-        classes.target(access, LEAF_ABSENT)?;
+        let (from, to) = ((&raw const HOST.absent).cast::<u64>(), (&raw mut scratch.access).cast::<u64>());
+        let mut pair = 0;
+        while pair < COUNT / 2 {
+            // SAFETY: both are aligned to eight bytes and at least `COUNT` words long; volatile as `ro::read` is.
+            unsafe { to.add(pair).write(from.add(pair).read_volatile()) };
+            pair += 1;
+        }
         self.flags(TRI_ABSENT, TRI_ABSENT)
     }
 
@@ -176,6 +175,9 @@ impl Call {
     /// Sets what rules read of an inode; `None` for a name that is about to be made: it will be the caller's.
     #[inline(always)]
     pub fn inode(&self, inode: Option<Inode>) -> Option<()> {
+        if !self.classes().reads(FLAGS) {
+            return Some(());
+        }
         let Some(inode) = inode else { return self.flags(TRI_YES, TRI_NO) };
         let owner = if inode.uid() == self.frame.scratch().uid { TRI_YES } else { TRI_NO };
         let nameless = inode.links() == 0 || inode.super_block().is_internal();
@@ -249,6 +251,9 @@ impl Call {
             return Some(true);
         }
         let scratch = self.frame.scratch();
+        if second == 0 && first & (first - 1) == 0 {
+            return Some(judge(&self.frame, lowest(u64::from(first)), 0).is_ok());
+        }
         scratch.questions = [first, second];
         repeat!(2 * op::COUNT, question, &raw const self.frame);
         Some(self.frame.scratch().refused == 0)
@@ -265,7 +270,7 @@ impl Call {
         let answer = judge(&self.frame, op, number);
         scratch.quiet = 0;
         if let Err(line) = answer {
-            report::decided(Outcome { line, verdict: u32::from(DROP) }, self.frame.scratch().entry.id);
+            report::decided(&self.frame, Outcome { line, verdict: u32::from(DROP) });
         }
         answer.is_err()
     }
@@ -317,7 +322,7 @@ unsafe extern "C" fn protection(index: u32, context: *mut c_void) -> i64 {
     let new = judge(frame, op, 1);
     frame.scratch().quiet = 0;
     if let (Err(line), Ok(())) = (old, new) {
-        report::decided(Outcome { line, verdict: u32::from(DROP) }, frame.scratch().entry.id);
+        report::decided(frame, Outcome { line, verdict: u32::from(DROP) });
         frame.scratch().refused = 1;
         return 1;
     }

@@ -6,12 +6,15 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use ringfence_abi::{
     chain::{ChainConsts, MAX_POSITIONS},
     counter::DYNAMIC,
-    host::{ANY, HostState, LEAF_UNKNOWN, MAX_PATH_ENTRIES, field::OP},
+    host::{
+        ANY, HostState, LEAF_UNKNOWN, MAX_PATH_ENTRIES,
+        field::{OP, PATH},
+    },
     verdict::ACCEPT,
 };
 use ringfence_engine::{
     bits::lowest,
-    host::access::Classifier,
+    host::{access::Classifier, quick::quick},
     judge::{Walker, search},
     search::{Outcome, Search, Sink, Step, passes},
 };
@@ -21,29 +24,59 @@ use crate::{
     maps::{HOST, PATH_ENTRIES, explaining, state},
     repeat::repeat,
     report,
-    scratch::Frame,
+    scratch::{Frame, Place},
+    subject,
 };
 
 /// Every step enters a word or takes a position, or finds a block empty.
 const STEPS: u32 = 2 * MAX_POSITIONS as u32;
 
+/// What [`decide`] gives for a call that may go on; else it is the line that refuses.
+const PASSES: u64 = u64::MAX;
+
 /// Judges an operation at `places[number]` and counts it unless the memory says `quiet`. `Err`: refused, with its line.
 #[inline(always)]
 pub fn judge(frame: &Frame, op: u32, number: usize) -> Result<(), u32> {
-    let scratch = frame.scratch();
-    let leaf = scratch.places[number].leaf;
-    let outcome = entry(frame, op, number).unwrap_or_else(|| {
-        let classifier = Classifier { host: &HOST, tables: frame.tables() };
-        let access = &mut scratch.access;
-        if classifier.direct::<OP>(access, op).is_none() || classifier.path(access, leaf).is_none() {
-            return Outcome::TABLES;
-        }
-        search(&HOST.chain, frame.tables(), &mut Rules { frame: *frame }, &scratch.access)
-    });
-    if scratch.quiet == 0 {
-        report::decided(outcome, scratch.entry.id);
+    match decide(frame, op, number) {
+        PASSES => Ok(()),
+        line => Err(line as u32),
     }
-    if passes(outcome) { Ok(()) } else { Err(outcome.line) }
+}
+
+#[inline(never)]
+fn decide(frame: &Frame, op: u32, number: usize) -> u64 {
+    let outcome = outcome(frame, op, number).unwrap_or(Outcome::TABLES);
+    if frame.scratch().quiet == 0 {
+        report::decided(frame, outcome);
+    }
+    if passes(outcome) { PASSES } else { u64::from(outcome.line) }
+}
+
+/// `None`: the tables contradict themselves.
+#[inline(always)]
+fn outcome(frame: &Frame, op: u32, number: usize) -> Option<Outcome> {
+    let scratch = frame.scratch();
+    let place = scratch.places.get(number)?;
+    if any_entries(state()?) {
+        if !subject::settle(frame) {
+            return None;
+        }
+        if let Some(outcome) = entry(frame, op, place) {
+            return Some(outcome);
+        }
+    }
+    let classifier = Classifier { host: &HOST, tables: frame.tables() };
+    let access = &mut scratch.access;
+    classifier.direct::<OP>(access, op)?;
+    classifier.path(access, place.leaf)?;
+    let (path, op) = (access.class_of::<PATH>(), access.class_of::<OP>());
+    if let Some(outcome) = quick(&HOST, frame.tables(), path, op) {
+        return Some(outcome);
+    }
+    if !subject::settle(frame) {
+        return None;
+    }
+    Some(search(&HOST.chain, frame.tables(), &mut Rules { frame: *frame }, &frame.scratch().access))
 }
 
 /// The walk over matching rules.
@@ -97,13 +130,9 @@ pub fn any_entries(state: *mut HostState) -> bool {
 
 /// The newest dynamic entry that decides.
 #[inline(always)]
-fn entry(frame: &Frame, op: u32, number: usize) -> Option<Outcome> {
+fn entry(frame: &Frame, op: u32, place: &Place) -> Option<Outcome> {
     let scratch = frame.scratch();
     scratch.entry.id = 0;
-    if !any_entries(state()?) {
-        return None;
-    }
-    let place = &scratch.places[number];
     let unknown = place.leaf == LEAF_UNKNOWN;
     // What cannot be told matches every refusal.
     scratch.entry.bits = if unknown { u64::MAX } else { place.entries };

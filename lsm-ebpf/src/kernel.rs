@@ -139,11 +139,17 @@ pub fn rename_sequence() -> u32 {
     peek(ro::read(&KERNEL.rename_lock)).unwrap_or(1)
 }
 
+/// Ticks.
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_jiffies64() }
+}
+
 /// Jiffies / 2^14.
 #[inline(always)]
 pub fn age() -> u32 {
-    // SAFETY: the helper has no preconditions.
-    (unsafe { bpf_jiffies64() } >> 14) as u32
+    (jiffies() >> 14) as u32
 }
 
 impl Dentry {
@@ -307,6 +313,11 @@ impl Task {
     pub fn current() -> Self {
         // SAFETY: the helper has no preconditions.
         Self(unsafe { bpf_get_current_task_btf() }.cast())
+    }
+    /// Id of its process.
+    #[inline(always)]
+    pub fn process(self) -> u32 {
+        load(self.0, TASK_TGID)
     }
     #[inline(always)]
     pub fn leader(self) -> Self {

@@ -4,16 +4,16 @@ use core::ffi::c_void;
 
 use ringfence_abi::host::{
     MOUNT_PATH, PATH_TREE, PathHashKey, hash_byte,
-    layout::{DENTRY_LEN, DENTRY_NAME, DENTRY_PARENT},
+    layout::{DENTRY_LEN, DENTRY_NAME, DENTRY_PARENT, DENTRY_SEQ},
     line,
 };
 
 use crate::{
     arena::opaque,
-    kernel::{copy, peek_member},
+    kernel::{copy, peek_member, rename_sequence},
     maps::{HOST, PATH_HASHES},
     repeat::repeat,
-    scratch::{BUFFER, Climb, Frame, HEAD, MAX_DEPTH, Scratch, TOP},
+    scratch::{BUFFER, Climb, Frame, HEAD, MAX_DEPTH, MAX_VISITS, Scratch, TOP},
 };
 
 /// Dynamic entries for a path.
@@ -70,6 +70,73 @@ pub fn end_component(frame: &Frame) -> Option<()> {
     progress.walk.arrive(&HOST.paths, frame.tables())
 }
 
+/// Begins a way up.
+#[inline(always)]
+pub fn begin(frame: &Frame) {
+    let scratch = frame.scratch();
+    scratch.directory.sequence = rename_sequence();
+    scratch.climb.visited = 0;
+}
+
+/// Notes a dentry's own sequence before anything is read of it.
+#[inline(always)]
+pub fn visit(frame: &Frame, node: u64) {
+    let scratch = frame.scratch();
+    let index = opaque(u64::from(scratch.climb.visited));
+    // `gather` ends before.
+    if index < MAX_VISITS as u64 {
+        scratch.sequences[index as usize] = peek_member::<u32>(node, DENTRY_SEQ).unwrap_or(u32::MAX);
+        scratch.climb.visited = index as u32 + 1;
+    }
+}
+
+/// What was moved since [`begin`].
+pub enum Moved {
+    /// Nothing on any file system.
+    Nothing,
+    /// Nothing that was visited.
+    Others,
+    /// Something that was visited.
+    Something,
+}
+
+/// Finds out what was moved since [`begin`], on the way that began at `node`.
+#[inline(always)]
+pub fn moved(frame: &Frame, node: u64) -> Moved {
+    let scratch = frame.scratch();
+    let sequence = scratch.directory.sequence;
+    if sequence & 1 == 0 && sequence == rename_sequence() {
+        return Moved::Nothing;
+    }
+    // Each dentry was as it was read between its first visit and its second. All first ones came before all second ones,
+    // so the whole way was like this at once.
+    scratch.climb.node = node;
+    scratch.climb.line = Climb::ARRIVED;
+    repeat!(scratch.climb.visited, revisit, &raw const *frame);
+    if frame.scratch().climb.line == Climb::ARRIVED { Moved::Others } else { Moved::Something }
+}
+
+unsafe extern "C" fn revisit(index: u32, context: *mut c_void) -> i64 {
+    let scratch = Frame::of(context).scratch();
+    let index = opaque(u64::from(index));
+    if index >= MAX_VISITS as u64 {
+        return 1;
+    }
+    let parent = peek_member::<u64>(scratch.climb.node, DENTRY_PARENT);
+    let sequence = peek_member::<u32>(scratch.climb.node, DENTRY_SEQ);
+    let noted = scratch.sequences[index as usize];
+    // Odd: it was being changed when it was read.
+    if let (Some(parent), Some(sequence)) = (parent, sequence)
+        && sequence == noted
+        && noted & 1 == 0
+    {
+        scratch.climb.node = parent;
+        return 0;
+    }
+    scratch.climb.line = line::TORN;
+    1
+}
+
 /// Gathers the path from `node` up to `root` before `TOP`.
 #[inline(always)]
 pub fn gather(frame: &Frame, node: u64, root: u64) {
@@ -83,12 +150,14 @@ pub fn gather(frame: &Frame, node: u64, root: u64) {
 }
 
 unsafe extern "C" fn climb_one(_: u32, context: *mut c_void) -> i64 {
-    let scratch = Frame::of(context).scratch();
+    let frame = Frame::of(context);
+    let scratch = frame.scratch();
     let node = scratch.climb.node;
     if node == scratch.climb.root {
         scratch.climb.line = Climb::ARRIVED;
         return 1;
     }
+    visit(frame, node);
     let (Some(parent), Some(len), Some(name)) = (
         peek_member::<u64>(node, DENTRY_PARENT),
         peek_member::<u32>(node, DENTRY_LEN),

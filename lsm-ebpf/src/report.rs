@@ -6,7 +6,11 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use ringfence_abi::{chain::MAX_CONTINUATIONS, explain::Answer, generation::CellWord};
 use ringfence_engine::{ro::read, search::Outcome};
 
-use crate::maps::{CELL, COUNTERS, EXPLAIN_OUT, HOST, explaining};
+use crate::{
+    kernel::jiffies,
+    maps::{CELL, COUNTERS, EXPLAIN_OUT, HOST, explaining},
+    scratch::Frame,
+};
 
 /// Adds to a 64-bit number that others add to as well.
 #[inline(always)]
@@ -15,15 +19,36 @@ pub fn add(to: *mut u64, amount: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) amount) };
 }
 
-/// Counts a line. Atomically, although the counters are the CPU's own: the program may be preempted.
+/// Counts a line, at the time of `CLOCK_MONOTONIC`.
 #[inline(always)]
 pub fn count(line: u32) {
+    // SAFETY: the helper has no preconditions.
+    count_at(line, unsafe { bpf_ktime_get_ns() });
+}
+
+/// Counts a line. Atomically, although the counters are the CPU's own: the program may be preempted.
+#[inline(always)]
+fn count_at(line: u32, time: u64) {
     let Some(counter) = COUNTERS.get_ptr_mut(read(&HOST.chain.counter_base) + line) else { return };
-    // SAFETY: a value of the map; the coarse clock is not for these programs; the time may be that of another hit at almost the same moment.
+    // SAFETY: a value of the map; the time may be that of another hit at almost the same moment.
     unsafe {
         add(&raw mut (*counter).packets, 1);
-        (*counter).last_hit = bpf_ktime_get_ns();
+        (*counter).last_hit = time;
     }
+}
+
+/// The time, which is looked up once a tick: the coarse clock is not for these programs, and the fine one costs more than
+/// the counting.
+#[inline(always)]
+fn time(frame: &Frame) -> u64 {
+    let scratch = frame.scratch();
+    let now = jiffies();
+    if scratch.tick != now as u32 || scratch.time == 0 {
+        scratch.tick = now as u32;
+        // SAFETY: the helper has no preconditions.
+        scratch.time = unsafe { bpf_ktime_get_ns() };
+    }
+    scratch.time
 }
 
 #[inline(always)]
@@ -59,11 +84,12 @@ pub fn continued(line: u32) {
     }
 }
 
-/// Notes what decided; `entry` is the id of a dynamic entry.
+/// Notes what decided.
 #[inline(always)]
-pub fn decided(outcome: Outcome, entry: u64) {
+pub fn decided(frame: &Frame, outcome: Outcome) {
+    let entry = frame.scratch().entry.id;
     if !explaining() {
-        count(outcome.line);
+        count_at(outcome.line, time(frame));
     } else if let Some(answer) = answer() {
         // SAFETY: as above.
         unsafe {

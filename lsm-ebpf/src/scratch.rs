@@ -12,6 +12,8 @@ use crate::arena::Arena;
 pub const MAX_LENGTH: u32 = 4096;
 /// Most components of one.
 pub const MAX_DEPTH: u32 = 64;
+/// Dentries on the longest way, with room for one more.
+pub const MAX_VISITS: usize = MAX_DEPTH as usize + 4;
 /// Room before a path within its file system, for the mount point.
 pub const HEAD: u32 = 256;
 /// Where the path of a directory ends, and the last component begins.
@@ -29,11 +31,16 @@ pub struct Scratch {
     pub uid: u32,
     /// Id of its executable.
     pub exe: u32,
+    /// What must be found out of the caller before rules are searched: `subject::CALLER_`.
+    pub caller: u32,
     /// Operations yet to be asked, of the first place and of the second.
     pub questions: [u32; 2],
     /// Non-zero: the call is refused.
     pub refused: u32,
     pub mask: u32,
+    /// Jiffies, and what time it was by `CLOCK_MONOTONIC` when they were these.
+    pub tick: u32,
+    pub time: u64,
     pub places: [Place; 2],
     pub entry: EntryProbe,
     pub climb: Climb,
@@ -44,6 +51,8 @@ pub struct Scratch {
     /// The mount point of a mount on its way ([`Stash`]).
     pub stash: Stash,
     pub key: ExePath,
+    /// Their sequences, from the last component upwards.
+    pub sequences: [u32; MAX_VISITS],
     pub path: [u8; BUFFER],
 }
 
@@ -93,6 +102,9 @@ pub struct Climb {
     /// The mount found: its number and the length of its root.
     pub index: u32,
     pub matched: u32,
+    /// Dentries whose sequence was noted.
+    pub visited: u32,
+    pub zero: u32,
 }
 
 impl Climb {

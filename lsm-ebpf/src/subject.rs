@@ -36,13 +36,39 @@ fn classifier(frame: &Frame) -> Classifier<'_, Arena> {
     Classifier { host: &HOST, tables: frame.tables() }
 }
 
-/// Sets what rules read of the current task. `of_files`: by its file system ids.
+/// [`crate::scratch::Scratch::caller`]: all that rules read of the caller is set.
+pub const CALLER_KNOWN: u32 = 0;
+/// Nothing is; file system ids count.
+const CALLER_OF_FILES: u32 = 1;
+/// Nothing is; effective ids count.
+const CALLER: u32 = 2;
+
+/// Notes whose ids count. `of_files`: the file system's. The rest waits for a rule that reads it: most calls are decided
+/// without.
 #[inline(always)]
-pub fn current(frame: &Frame, of_files: bool) -> Option<()> {
+pub fn begin(frame: &Frame, of_files: bool) {
+    let (scratch, cred) = (frame.scratch(), Task::current().cred());
+    (scratch.caller, scratch.uid) = if of_files { (CALLER_OF_FILES, cred.fsuid()) } else { (CALLER, cred.euid()) };
+}
+
+/// Sets what rules read of the current task, unless that has been done.
+#[inline(never)]
+pub fn settle(frame: &Frame) -> bool {
+    let scratch = frame.scratch();
+    let of_files = scratch.caller == CALLER_OF_FILES;
+    if scratch.caller == CALLER_KNOWN {
+        return true;
+    }
+    scratch.caller = CALLER_KNOWN;
+    current(frame, of_files).is_some()
+}
+
+/// Sets what rules read of the current task.
+#[inline(always)]
+fn current(frame: &Frame, of_files: bool) -> Option<()> {
     let task = Task::current();
     let cred = task.cred();
     let scratch = frame.scratch();
-    scratch.uid = if of_files { cred.fsuid() } else { cred.euid() };
     let classes = classifier(frame);
     classes.uid(&mut scratch.access, scratch.uid)?;
     classes.auid(&mut scratch.access, task.login_uid())?;

@@ -1,7 +1,8 @@
 //! From a dentry to its place among the paths.
 //!
-//! The way goes up `d_parent` to the file system's root, so that no bind mount, chroot or mount namespace changes it; a
-//! directory's place is kept with its inode. All of it counts only if no name changed meanwhile (`rename_lock`).
+//! The way goes up `d_parent` to the file system's root, so that no bind mount, chroot or mount namespace changes it. It
+//! counts only if no dentry on it was moved meanwhile. A directory's place is kept with its inode for as long as nothing
+//! at all is renamed (`rename_lock`).
 
 use core::ffi::c_void;
 
@@ -18,12 +19,14 @@ use crate::{
     kernel::{Dentry, Inode, Task, age, copy, peek_member, rename_sequence},
     maps::{DIRS, HOST, state},
     mounts,
-    path::{end_component, entries, gather, step},
+    path::{self, Moved, end_component, entries, gather, step},
     repeat::repeat,
     report,
     scratch::{Climb, Frame, MAX_DEPTH, MAX_LENGTH, TOP},
 };
 
+/// How often a way is gone before it counts as torn. Only who may rename a directory on it can tear it.
+const ATTEMPTS: u32 = 3;
 /// No directory folds names from here on.
 const NOWHERE: u32 = u32::MAX;
 
@@ -46,16 +49,13 @@ impl Wish {
 struct Attempt {
     frame: Frame,
     dentry: Dentry,
-    /// The directory it is in; itself if it is a file system's root.
-    holder: Dentry,
+    state: *mut HostState,
     root: u32,
-    below: u32,
     text: u32,
-    zero: u32,
 }
 
-/// Finds the place of a dentry and notes it as `places[number]`.
-#[inline(always)]
+/// Finds the place of a dentry and notes it as `places[number]`. A function of its own, as few are: most hooks call it.
+#[inline(never)]
 pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
     let parent = dentry.parent();
     let root = parent.0 == dentry.0;
@@ -67,18 +67,19 @@ pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
         }
         return;
     }
-    let attempt = Attempt {
-        frame: *frame,
-        dentry,
-        holder: if root { dentry } else { parent },
-        root: u32::from(root),
-        below: u32::from(wish.below),
-        text: u32::from(wish.text),
-        zero: 0,
-    };
+    let Some(state) = state() else { return unknown(frame, number, line::MEMORY) };
+    let attempt =
+        Attempt { frame: *frame, dentry, state, root: u32::from(root), text: u32::from(wish.text) };
     let scratch = frame.scratch();
-    scratch.progress.line = line::TORN;
-    repeat!(3, try_once, &raw const attempt);
+    if !wish.text && recall(frame, if root { dentry } else { parent }, state) {
+        let why = arrive(&attempt);
+        // One look is enough: what is kept was read at this sequence, and so was the name if it has not changed since.
+        if rename_sequence() == scratch.directory.sequence {
+            scratch.progress.line = why;
+            return settle(frame, number, wish.below);
+        }
+    }
+    repeat!(ATTEMPTS, try_once, &raw const attempt);
     settle(frame, number, wish.below);
 }
 
@@ -89,7 +90,7 @@ pub fn locate_alias(frame: &Frame, inode: Inode, number: usize) {
 }
 
 /// The same for a dentry of which only the address is known; 0: none.
-#[inline(always)]
+#[inline(never)]
 pub fn locate_address(frame: &Frame, dentry: u64, number: usize) {
     let scratch = frame.scratch();
     scratch.progress.line = line::DISCONNECTED;
@@ -97,8 +98,7 @@ pub fn locate_address(frame: &Frame, dentry: u64, number: usize) {
         && let Some(state) = state()
     {
         let attempt = AddressAttempt { frame: *frame, dentry, state };
-        scratch.progress.line = line::TORN;
-        repeat!(3, try_address, &raw const attempt);
+        repeat!(ATTEMPTS, try_address, &raw const attempt);
     }
     settle(frame, number, false);
 }
@@ -142,30 +142,36 @@ pub fn settle(frame: &Frame, number: usize, below: bool) {
     place.entries = progress.entries;
 }
 
-/// One try; 0: names changed meanwhile, try again.
-unsafe extern "C" fn try_once(index: u32, context: *mut c_void) -> i64 {
+/// One try; 0: something on the way was moved meanwhile, try again.
+unsafe extern "C" fn try_once(_: u32, context: *mut c_void) -> i64 {
     // SAFETY: `locate` waits for the loop.
     let attempt = unsafe { &*context.cast::<Attempt>() };
-    let Some(state) = state() else { return 1 };
-    let scratch = attempt.frame.scratch();
-    let warm = index == 0 && attempt.text == 0 && recall(attempt, state);
-    if !warm {
-        let holder = attempt.holder;
-        let why = climb_up(&attempt.frame, holder.address(), FileSystem::of(holder), state);
-        if why != 0 {
-            scratch.progress.line = why;
-            return i64::from(why != line::TORN);
+    let (frame, dentry) = (&attempt.frame, attempt.dentry);
+    let scratch = frame.scratch();
+    let holder = begin(frame, dentry, attempt.root != 0);
+    let lost = climb_up(frame, holder.address(), FileSystem::of(holder), attempt.state);
+    let why = if lost == 0 { arrive(attempt) } else { lost };
+    match path::moved(frame, dentry.address()) {
+        Moved::Something => {
+            scratch.progress.line = line::TORN;
+            return 0;
         }
-    }
-    let why = arrive(attempt, state);
-    if rename_sequence() != scratch.directory.sequence {
-        return 0;
-    }
-    if !warm {
-        remember(attempt);
+        Moved::Nothing if lost == 0 => remember(frame, holder),
+        _ => {}
     }
     scratch.progress.line = why;
     1
+}
+
+/// Begins a way up; gives the directory that the name is in.
+#[inline(always)]
+fn begin(frame: &Frame, dentry: Dentry, root: bool) -> Dentry {
+    path::begin(frame);
+    if root {
+        return dentry;
+    }
+    path::visit(frame, dentry.address());
+    dentry.parent()
 }
 
 /// What the attempts at an address share.
@@ -180,18 +186,18 @@ struct AddressAttempt {
 unsafe extern "C" fn try_address(_: u32, context: *mut c_void) -> i64 {
     // SAFETY: `locate_address` waits for the loop.
     let attempt = unsafe { &*context.cast::<AddressAttempt>() };
-    let scratch = attempt.frame.scratch();
-    let Some(system) = FileSystem::of_address(attempt.dentry) else {
-        scratch.progress.line = line::MEMORY;
-        return 1;
+    let frame = &attempt.frame;
+    path::begin(frame);
+    let why = match FileSystem::of_address(attempt.dentry) {
+        Some(system) => climb_up(frame, attempt.dentry, system, attempt.state),
+        None => line::MEMORY,
     };
-    let why = climb_up(&attempt.frame, attempt.dentry, system, attempt.state);
-    if why != line::TORN && rename_sequence() == scratch.directory.sequence {
-        scratch.progress.line = why;
-        return 1;
+    if matches!(path::moved(frame, attempt.dentry), Moved::Something) {
+        frame.scratch().progress.line = line::TORN;
+        return 0;
     }
-    scratch.progress.line = line::TORN;
-    0
+    frame.scratch().progress.line = why;
+    1
 }
 
 /// What the way up needs of a file system.
@@ -221,9 +227,9 @@ impl FileSystem {
 
 /// Takes up what is kept with the directory's inode. Its sequence is compared at the end.
 #[inline(always)]
-fn recall(attempt: &Attempt, state: *mut HostState) -> bool {
+fn recall(frame: &Frame, holder: Dentry, state: *mut HostState) -> bool {
     let map = (&raw const DIRS).cast_mut().cast();
-    let kept: *mut Directory = attempt.holder.inode().stored(map, core::ptr::null_mut::<Directory>(), 0);
+    let kept: *mut Directory = holder.inode().stored(map, core::ptr::null_mut::<Directory>(), 0);
     if kept.is_null() {
         return false;
     }
@@ -232,27 +238,23 @@ fn recall(attempt: &Attempt, state: *mut HostState) -> bool {
     if kept.serial != read(&HOST.serial) || kept.epoch != epoch || kept.age != age() {
         return false;
     }
-    attempt.frame.scratch().directory = *kept;
+    frame.scratch().directory = *kept;
     true
 }
 
 /// Keeps the directory's place with its inode.
 #[inline(always)]
-fn remember(attempt: &Attempt) {
+fn remember(frame: &Frame, holder: Dentry) {
     let map: *mut c_void = (&raw const DIRS).cast_mut().cast();
-    let inode = attempt.holder.inode();
+    let inode = holder.inode();
     inode.forget(map);
-    inode.stored(map, &raw mut attempt.frame.scratch().directory, 1);
+    inode.stored(map, &raw mut frame.scratch().directory, 1);
 }
 
 /// Finds the directory's place anew; gives why it cannot be told.
 #[inline(always)]
 fn climb_up(frame: &Frame, dentry: u64, system: FileSystem, state: *mut HostState) -> u32 {
     let scratch = frame.scratch();
-    scratch.directory.sequence = rename_sequence();
-    if scratch.directory.sequence & 1 != 0 {
-        return line::TORN;
-    }
     // SAFETY: the map's only value; aligned loads do not tear.
     unsafe {
         scratch.directory.epoch = (&raw const (*state).epoch).read_volatile();
@@ -312,9 +314,9 @@ fn climb_up(frame: &Frame, dentry: u64, system: FileSystem, state: *mut HostStat
 }
 
 /// Goes from the directory to the place itself; gives why it cannot be told.
-#[inline(always)]
-fn arrive(attempt: &Attempt, state: *mut HostState) -> u32 {
-    let scratch = attempt.frame.scratch();
+#[inline(never)]
+fn arrive(attempt: &Attempt) -> u32 {
+    let (scratch, state) = (attempt.frame.scratch(), attempt.state);
     let directory = &scratch.directory;
     let progress = &mut scratch.progress;
     if directory.flags & DIRECTORY_FOREIGN != 0 && Task::current().mount_namespace() == host_namespace(state) {

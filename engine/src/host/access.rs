@@ -39,6 +39,15 @@ pub struct Access {
     class: [u32; FIELDS],
 }
 
+impl Access {
+    /// The class that was set for a field; 0 where no rule reads it.
+    #[inline(always)]
+    #[must_use]
+    pub fn class_of<const FIELD: usize>(&self) -> u32 {
+        self.class[FIELD]
+    }
+}
+
 impl Classes for Access {
     #[inline(always)]
     fn class<T: Tables, const FIELD: usize>(&self, _: &ChainConsts, _: &T) -> Option<u32> {

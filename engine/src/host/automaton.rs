@@ -52,6 +52,10 @@ impl Walk {
     /// The leaf of a path that ends here, arrived.
     #[inline(always)]
     pub fn leaf<T: Tables>(&self, automaton: &Automaton, tables: &T) -> Option<u32> {
+        // Nothing ends at the dead state: most paths are there.
+        if self.state == 0 {
+            return tables.u32(read(&automaton.tree_leaves) + self.trees * 4);
+        }
         match tables.u32(info(automaton, tables, self.state)? + 4)? {
             0 => tables.u32(read(&automaton.tree_leaves) + self.trees * 4),
             exact => find(tables, &automaton.finish, self.trees, exact),

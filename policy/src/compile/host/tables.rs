@@ -1,11 +1,12 @@
 //! A host chain's fields, put together into constants and one arena.
 
 use ringfence_abi::{
-    chain::{ChainConsts, MAX_RULES},
+    chain::{ChainConsts, MAX_RULES, PORT_ABSENT},
     counter::BUILTINS,
-    host::{HostConsts, LEAF_TRUSTED, Leaf, MASK_CONDITIONS, MASK_UNKNOWN, field, op},
+    host::{HostConsts, LEAF_TRUSTED, Leaf, MASK_CONDITIONS, MASK_UNKNOWN, SMALL_ABSENT, field, op},
     zeroed,
 };
+use ringfence_engine::{Tables as _, slice::SliceTables};
 
 use super::{
     CompiledHost,
@@ -109,6 +110,7 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
             keeps: 0,
             quick,
             quick_columns,
+            absent: absent(&chain, &arena),
         },
         arena,
         implicit: host.implicit,
@@ -116,6 +118,23 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
         protect_self: host.protect_self,
         classes,
     })
+}
+
+/// Class of each field for a call that has nothing of the kind.
+fn absent(chain: &ChainConsts, arena: &[u8]) -> [u32; field::COUNT] {
+    let mut classes = [0; field::COUNT];
+    for (number, class) in classes.iter_mut().enumerate() {
+        let index = match number {
+            field::PORT => PORT_ABSENT,
+            field::PROTO | field::FAMILY | field::TYPE | field::CAPABILITY | field::SIGNAL => SMALL_ABSENT,
+            // 0 is the class of absent paths, names and ids; operation and flags are always set.
+            _ => continue,
+        };
+        if chain.active >> number & 1 == 1 {
+            *class = SliceTables(arena).u32(chain.direct[number] + index * 4).unwrap_or(0);
+        }
+    }
+    classes
 }
 
 /// Operations that some rule, or the default, may refuse or count.
