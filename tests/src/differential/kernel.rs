@@ -36,7 +36,7 @@ impl Programs {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         mount_bpffs(directory.path()).expect("a bpffs");
-        let kernel = Kernel::open(directory.path(), None).expect("a kernel that can");
+        let kernel = Kernel::open(directory.path(), Some(directory.path())).expect("a kernel that can");
         Self {
             kernel: Some(kernel),
             directory,

@@ -11,10 +11,8 @@ use ringfence_tests::host::{Attempt, Machine, Shared, attempt, make_directory, n
 /// The machine with the rules that no attempt may get round.
 pub static MACHINE: Shared = Shared::new(policy);
 
-/// How many pairs of directories there are; each test takes its own.
-const PAIRS: usize = 80;
-/// The file systems that hold them: in memory, and on a disk.
-const ROOTS: [&str; 2] = ["", "/mnt/ext4"];
+/// The file systems that hold pairs of directories, in memory and on a disk, and how many. Each test takes its own.
+const ROOTS: [(&str, usize); 2] = [("", 70), ("/mnt/ext4", 4)];
 
 /// Protected are `file` and `sub` (reading), `other` (writing), `program` (executing); `/bin/trusted` may read `file`.
 const POLICY: &str = "ringfence: 1
@@ -36,8 +34,8 @@ fn policy() -> Result<String> {
         name_actor(&format!("/bin/{name}"))?;
     }
     put("/shared", "shared")?;
-    for root in ROOTS {
-        for (side, number) in ["p", "q"].into_iter().flat_map(|side| (0..PAIRS).map(move |number| (side, number))) {
+    for (root, pairs) in ROOTS {
+        for (side, number) in ["p", "q"].into_iter().flat_map(|side| (0..pairs).map(move |number| (side, number))) {
             let base = format!("{root}/{side}/{number}");
             for file in ["file", "other", "sub/file", "sub/deep/file", "sub/a/file", "sub/b/file", "free"] {
                 put(format!("{base}/{file}"), "secret")?;
@@ -106,18 +104,18 @@ pub struct Pair {
 impl Pair {
     /// In memory.
     pub fn new() -> Result<Self> {
-        Self::on(ROOTS[0])
+        Self::on(0)
     }
 
     /// On the disk.
     pub fn on_disk() -> Result<Self> {
-        Self::on(ROOTS[1])
+        Self::on(1)
     }
 
-    fn on(root: &'static str) -> Result<Self> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        ensure!(number < PAIRS, "there are no more directories");
+    fn on(root: usize) -> Result<Self> {
+        static NEXT: [AtomicUsize; ROOTS.len()] = [const { AtomicUsize::new(0) }; ROOTS.len()];
+        let ((root, pairs), number) = (ROOTS[root], NEXT[root].fetch_add(1, Ordering::Relaxed));
+        ensure!(number < pairs, "there are no more directories");
         Ok(Self { root, number })
     }
 
