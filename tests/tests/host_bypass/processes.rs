@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use ringfence_tests::host::{Attempt, attempt, name_actor};
+use ringfence_tests::host::{Attempt, attempt, make_directory, name_actor};
 
 use crate::{
     SECRET,
@@ -111,6 +111,20 @@ fn descriptors_opened_before_are_not_refused() -> Result<()> {
     let outcome = MACHINE.run(|_| Attempt::new([file.as_str(), "drop 1000 1000", "read"]).by("/bin/trusted").run())?;
     ensure!(outcome == "ok", "{outcome}");
     Ok(())
+}
+
+/// What the kernel sends by itself asks no hook: whoever may write to `cgroup.kill` ends all that is in the cgroup.
+#[test]
+fn signals_of_the_kernel_are_not_refused() -> Result<()> {
+    const CGROUP: &str = "/sys/fs/cgroup/victim";
+    make_directory(CGROUP)?;
+    MACHINE.run(|machine| {
+        let mut victim = Attempt::new([&format!("cgroup {CGROUP}"), "wait"]).by("/bin/victim").start()?;
+        judged(machine, &Attempt::new([format!("kill {}", victim.id())]), "signal", "kill: EACCES")?;
+        fs::write(format!("{CGROUP}/cgroup.kill"), "1")?;
+        ensure!(victim.outcome().is_err(), "it lives on");
+        Ok(())
+    })
 }
 
 /// A hard link that is older than the rule is another name of the file, which the rule does not speak of.

@@ -26,11 +26,12 @@ host:
     - {deny: {op: exec, path: [FILES/program, FILES/dynamic]}, name: program}
     - {deny: {op: exec, anonymous: true, uid: 4001}, name: nameless}
     - {deny: {op: read, path: /shared, exe: /bin/untrusted}, name: untrusted}
+    - {deny: {op: signal, target: /bin/victim}, name: signal}
     - {deny: {op: connect, to: [127.0.0.1, \"::1\"], port: 4001}, name: port}
 ";
 
 fn policy() -> Result<String> {
-    for name in ["trusted", "untrusted", "mover"] {
+    for name in ["trusted", "untrusted", "mover", "victim"] {
         name_actor(&format!("/bin/{name}"))?;
     }
     put("/shared", "shared")?;
