@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ringfence_policy::compile::compile;
-use ringfence_policy::diagnostic::{Diagnostic, Place, Severity};
+use ringfence_policy::compile::{CompileError, compile};
+use ringfence_policy::diagnostic::{Diagnostic, Place, Report, Severity};
 use ringfence_policy::lockout;
 use ringfence_policy::model::Location;
 use ringfence_policy::oracle::{run_access_tests, run_tests};
@@ -49,7 +49,7 @@ impl Check {
         let remarks = paths::resolve(&mut loaded, &paths::Machine);
         loaded.warnings.extend(remarks);
         let policy = &loaded.policy;
-        let compiled = compile(policy).map_err(|error| Failure::BadInput(error.to_string()))?;
+        let compiled = compile(policy).map_err(|error| failure(&loaded.sources, &error))?;
         let summary = Summary::new(&loaded, &compiled, failures.len());
         if self.listing.json {
             context.json(&summary)?;
@@ -79,6 +79,14 @@ fn exit(loaded: &Loaded, strict: bool, failed: usize) -> Exit {
         Exit::No
     } else {
         Exit::Done
+    }
+}
+
+fn failure(sources: &[SourceText], error: &CompileError) -> Failure {
+    let message = error.to_string();
+    match error.at() {
+        Some(at) => Failure::Policy(Report { diagnostics: vec![diagnostic(sources, at, message)], omitted: 0 }),
+        None => Failure::BadInput(message),
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     direct,
     field::{Builder, Field, Lookup},
     positions::{Address, Position, expand},
-    rows::{Blocks, Rows},
+    rows::{Blocks, Rows, summary},
     trie,
 };
 use crate::model::{Chain, Location, Mode, Policy, SetId, Verdict};
@@ -235,8 +235,4 @@ fn bitmap_of_all(positions: usize) -> Vec<u64> {
         *last = (1 << (positions % 64)) - 1;
     }
     all
-}
-
-fn summary(words: &[u64]) -> u64 {
-    words.iter().enumerate().map(|(i, word)| u64::from(*word != 0) << i).sum()
 }

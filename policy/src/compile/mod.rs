@@ -182,6 +182,18 @@ pub enum CompileError {
     },
 }
 
+impl CompileError {
+    /// Where the rule stands that is the most to blame, where one is.
+    #[must_use]
+    pub fn at(&self) -> Option<Location> {
+        match self {
+            Self::TooManyContinuations { at, .. } | Self::TooManyConditions { at, .. } => Some(*at),
+            Self::PatternsTooLarge { at, .. } => *at,
+            _ => None,
+        }
+    }
+}
+
 /// Compiles a policy. Same policy, same bytes.
 pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
     let mut lines = Vec::new();

@@ -8,16 +8,9 @@ use super::arena::Arena;
 
 const WORDS: usize = (BLOCK / 64) as usize;
 
-/// A block as it is written: a summary word, then the non-zero words.
-type Block = Box<[u64]>;
-
-fn block(words: &[u64]) -> Block {
-    let mut content = vec![0];
-    for (index, &word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
-        content[0] |= 1 << index;
-        content.push(word);
-    }
-    content.into()
+/// Which of up to 64 words are not zero.
+pub(super) fn summary(words: &[u64]) -> u64 {
+    words.iter().enumerate().map(|(i, word)| u64::from(*word != 0) << i).sum()
 }
 
 /// Blocks already written.
@@ -40,8 +33,12 @@ pub(super) struct Rows {
     narrow: bool,
     /// Narrow: one word a class.
     words: Vec<u64>,
-    /// Wide: for each class the blocks that differ from the class before it.
-    changes: Vec<Vec<(u32, Block)>>,
+    /// Wide: the blocks that differ from the class before, as their number and their place in `blocks`.
+    changes: Vec<(u32, u32)>,
+    /// Where each class's changes end.
+    ends: Vec<u32>,
+    /// Blocks as they are written, a summary word and then the non-zero words; first the empty one.
+    blocks: Vec<u64>,
     dirty: Vec<bool>,
     /// Positions to count in each row; empty: none.
     watched: Vec<u64>,
@@ -58,6 +55,8 @@ impl Rows {
             narrow: positions <= 64,
             words: Vec::new(),
             changes: Vec::new(),
+            ends: Vec::new(),
+            blocks: vec![0],
             dirty: vec![false; words.div_ceil(WORDS)],
             watched: Vec::new(),
             most_watched: 0,
@@ -88,14 +87,15 @@ impl Rows {
             self.words.push(self.current[0]);
             return (self.words.len() - 1) as u32;
         }
-        let mut changed = Vec::new();
         for (number, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
             let words = &self.current[number * WORDS..self.current.len().min((number + 1) * WORDS)];
-            changed.push((number as u32, block(words)));
+            self.changes.push((number as u32, self.blocks.len() as u32));
+            self.blocks.push(summary(words));
+            self.blocks.extend(words.iter().filter(|word| **word != 0));
             *dirty = false;
         }
-        self.changes.push(changed);
-        (self.changes.len() - 1) as u32
+        self.ends.push(self.changes.len() as u32);
+        (self.ends.len() - 1) as u32
     }
 
     /// Makes the current row exactly these positions and keeps it.
@@ -115,7 +115,18 @@ impl Rows {
 
     /// How many rows there are: the field's classes.
     pub(super) fn len(&self) -> usize {
-        if self.narrow { self.words.len() } else { self.changes.len() }
+        if self.narrow { self.words.len() } else { self.ends.len() }
+    }
+
+    /// Each class's changes; none of a narrow chain.
+    fn changed(&self) -> impl Iterator<Item = &[(u32, u32)]> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).map(|(begin, end)| &self.changes[*begin as usize..*end as usize])
+    }
+
+    fn block(&self, place: u32) -> &[u64] {
+        let block = &self.blocks[place as usize..];
+        &block[..=block[0].count_ones() as usize]
     }
 
     /// Narrow rows, without the wild positions.
@@ -127,12 +138,13 @@ impl Rows {
     /// Each class's words that are not zero, with their numbers.
     pub(super) fn sparse(&self) -> impl Iterator<Item = Vec<(usize, u64)>> {
         let narrow = self.words.iter().map(|word| vec![(0, *word)]);
-        let mut row: Vec<&[u64]> = vec![&[0]; self.dirty.len()];
-        let wide = self.changes.iter().map(move |changed| {
-            for (number, block) in changed {
-                row[*number as usize] = block;
+        let mut row = vec![0; self.dirty.len()];
+        let wide = self.changed().map(move |changed| {
+            for (number, place) in changed {
+                row[*number as usize] = *place;
             }
-            let words = row.iter().enumerate().flat_map(|(number, block)| {
+            let words = row.iter().enumerate().flat_map(|(number, place)| {
+                let block = self.block(*place);
                 let present = successors(Some(block[0]), |rest| Some(rest & rest.wrapping_sub(1)));
                 let words = present.map(move |rest| number * WORDS + rest.trailing_zeros() as usize);
                 words.zip(block[1..].iter().copied())
@@ -148,10 +160,10 @@ impl Rows {
             return arena.words(self.words.iter().map(|word| word | wild[0]));
         }
         let mut row = vec![0; self.dirty.len()];
-        let mut references = Vec::with_capacity(self.changes.len() * row.len());
-        for changed in &self.changes {
-            for (number, block) in changed {
-                row[*number as usize] = blocks.intern(arena, block);
+        let mut references = Vec::with_capacity(self.ends.len() * row.len());
+        for changed in self.changed() {
+            for (number, place) in changed {
+                row[*number as usize] = blocks.intern(arena, self.block(*place));
             }
             references.extend_from_slice(&row);
         }

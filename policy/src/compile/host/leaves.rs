@@ -1,6 +1,6 @@
 //! Fields whose values are paths: which lists of patterns rules ask for, and the classes of what paths satisfy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::{field::Conditions, field::Field, field::Lookup, rows::Rows};
 use super::automaton::{Meaning, Sets};
@@ -11,6 +11,7 @@ use crate::model::{HostRule, PathGlob, PathMatch};
 pub(super) struct Lists {
     numbers: HashMap<Vec<PathGlob>, u32>,
     all: Vec<Vec<PathGlob>>,
+    excluded: HashSet<u32>,
 }
 
 impl Lists {
@@ -27,8 +28,20 @@ impl Lists {
         number
     }
 
+    /// The number of a list that a rule leaves out.
+    fn exclude(&mut self, list: &[PathGlob]) -> u32 {
+        let number = self.number(list);
+        self.excluded.insert(number);
+        number
+    }
+
     pub(super) fn all(&self) -> &[Vec<PathGlob>] {
         &self.all
+    }
+
+    /// The lists that some rule leaves out.
+    pub(super) fn excluded(&self) -> &HashSet<u32> {
+        &self.excluded
     }
 }
 
@@ -64,8 +77,8 @@ pub(super) struct PathField {
     by_list: HashMap<u32, Vec<u32>>,
     /// Predicates that need no list to match.
     free: Vec<u32>,
-    classes: HashMap<Vec<u32>, u32>,
-    keys: Vec<Vec<u32>>,
+    /// The predicates that hold in each class.
+    classes: Sets,
 }
 
 impl PathField {
@@ -88,7 +101,7 @@ impl PathField {
             }
             let part = |one: &PathMatch, lists: &mut Lists| Part {
                 any_of: one.any_of.as_ref().map(|list| lists.number(list)),
-                none_of: (!one.none_of.is_empty()).then(|| lists.number(&one.none_of)),
+                none_of: (!one.none_of.is_empty()).then(|| lists.exclude(&one.none_of)),
             };
             let parts = matches.iter().map(|one| part(one, lists)).collect();
             let predicate = Predicate { parts, refuses: rule.verdict.refuses() };
@@ -106,14 +119,12 @@ impl PathField {
                 None => free.push(number),
             }
         }
-        let mut field =
-            Self { number, conditions, predicates, by_list, free, classes: HashMap::new(), keys: Vec::new() };
-        field.intern(Vec::new());
-        let refusing = field.predicates.iter().zip(0..).filter(|(predicate, _)| predicate.refuses);
-        let unknown = refusing.map(|(_, number)| number).collect();
+        let mut classes = Sets::new();
+        let refusing = predicates.iter().zip(0..).filter(|(predicate, _)| predicate.refuses);
         // Kept apart from the class of absent even where nothing refuses, so that its number is always the same.
-        field.keys.push(unknown);
-        Some(field)
+        let unknown = classes.push(refusing.map(|(_, number)| number).collect());
+        debug_assert_eq!(unknown, Self::UNKNOWN);
+        Some(Self { number, conditions, predicates, by_list, free, classes })
     }
 
     /// The class of a path.
@@ -140,10 +151,8 @@ impl PathField {
             })
         };
         let listed = matched.iter().chain(reach).filter_map(|list| self.by_list.get(list)).flatten();
-        let mut key: Vec<u32> = self.free.iter().chain(listed).filter(|number| holds(number)).copied().collect();
-        key.sort_unstable();
-        key.dedup();
-        self.intern(key)
+        let holding = self.free.iter().chain(listed).filter(|number| holds(number)).copied().collect();
+        self.classes.intern(holding)
     }
 
     /// Class of a path that cannot be told.
@@ -151,22 +160,11 @@ impl PathField {
         Self::UNKNOWN
     }
 
-    fn intern(&mut self, key: Vec<u32>) -> u32 {
-        if let Some(class) = self.classes.get(&key) {
-            return *class;
-        }
-        let class = self.keys.len() as u32;
-        self.keys.push(key.clone());
-        self.classes.insert(key, class);
-        class
-    }
-
     /// The finished field.
     pub(super) fn finish(self, mut rows: Rows) -> Field {
-        for key in &self.keys {
-            rows.push_positions(
-                key.iter().flat_map(|number| self.conditions.positions[*number as usize].iter().copied()),
-            );
+        for holding in self.classes.iter() {
+            let positions = |number: &u32| self.conditions.positions[*number as usize].iter().copied();
+            rows.push_positions(holding.iter().flat_map(positions));
         }
         Field { number: self.number, readers: self.conditions.readers, rows, lookup: Lookup::Given }
     }

@@ -1,5 +1,7 @@
 //! A host chain's fields, put together into constants and one arena.
 
+use std::collections::HashSet;
+
 use ringfence_abi::{
     chain::{ChainConsts, MAX_RULES, PORT_ABSENT},
     counter::BUILTINS,
@@ -202,7 +204,7 @@ fn paths(
     let mut target = PathField::new(field::TARGET, rules, |rule| &rule.matches.target, &mut lists);
     let (ancestors, wanted) = ancestors(builder.rules, &mut lists)?;
     let trusted = lists.number(&TRUSTED.map(|tree| PathGlob::Path(tree.to_owned())));
-    let automaton = automaton(&lists, true, builder.rules)?;
+    let automaton = automaton(&lists, Some(lists.excluded()), builder.rules)?;
     let sets = automaton.sets();
     let class = |field: &mut Option<PathField>, meaning: Meaning, view| {
         field.as_mut().map_or(0, |field| field.class(meaning, sets, view))
@@ -278,7 +280,7 @@ fn cgroups(
 ) -> Result<ringfence_abi::host::Automaton, CompileError> {
     let mut lists = Lists::default();
     let mut cgroup = PathField::new(field::CGROUP, rules, |rule| &rule.matches.cgroup, &mut lists);
-    let automaton = automaton(&lists, false, builder.rules)?;
+    let automaton = automaton(&lists, None, builder.rules)?;
     let unknown = if cgroup.is_some() { PathField::unknown() } else { 0 };
     let mut leaves = vec![Leaf::default(), Leaf { path: unknown, ..Leaf::default() }];
     for meaning in automaton.leaves() {
@@ -289,7 +291,7 @@ fn cgroups(
     Ok(automaton.write(&leaves, arena))
 }
 
-fn automaton(lists: &Lists, below: bool, rules: &[HostRule]) -> Result<Automaton, CompileError> {
+fn automaton(lists: &Lists, below: Option<&HashSet<u32>>, rules: &[HostRule]) -> Result<Automaton, CompileError> {
     let mut bad = None;
     let built = Automaton::new(lists.all(), below, &mut bad);
     // The rule that has a pattern, for its place.
@@ -305,13 +307,14 @@ fn automaton(lists: &Lists, below: bool, rules: &[HostRule]) -> Result<Automaton
         (_, Some((glob, error))) => Err(CompileError::BadPattern { pattern: glob.to_string(), error }),
         (Ok(automaton), None) => Ok(automaton),
         (Err(TooLarge { worst }), None) => {
-            let worst: Vec<&PathGlob> =
-                worst.iter().map(|(list, glob)| &lists.all()[*list as usize][*glob as usize]).collect();
-            let rule = worst.iter().find_map(|glob| rule(glob));
+            let globs = worst.iter().map(|(list, glob)| &lists.all()[*list as usize][*glob as usize]);
+            // The trusted trees are no rule's.
+            let worst: Vec<(&PathGlob, &HostRule)> =
+                globs.filter_map(|glob| Some((glob, rule(glob)?))).take(3).collect();
             Err(CompileError::PatternsTooLarge {
-                patterns: worst.iter().map(|glob| format!("`{glob}`")).collect::<Vec<_>>().join(", "),
-                rule: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
-                at: rule.map(|rule| rule.at),
+                patterns: worst.iter().map(|(glob, _)| format!("`{glob}`")).collect::<Vec<_>>().join(", "),
+                rule: worst.first().map(|(_, rule)| rule.name.clone()).unwrap_or_default(),
+                at: worst.first().map(|(_, rule)| rule.at),
             })
         }
     }

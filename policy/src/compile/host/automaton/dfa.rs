@@ -1,6 +1,9 @@
 //! The subset construction (Rabin and Scott 1959), with a bound.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::{
     TooLarge,
@@ -12,13 +15,13 @@ use crate::glob::Bytes;
 /// Bytes that the rows of all states may take.
 const MAX_ROWS: usize = 64 << 20;
 /// Members that the subsets may have together.
-const MAX_MEMBERS: usize = 8 << 20;
+const MAX_MEMBERS: usize = 2 << 20;
 
 /// The state that accepts nothing and stays.
 pub(super) const DEAD: u32 = 0;
 
 /// What a state means where a component ends: numbers of sets of conditions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Info {
     pub(super) tree: u32,
     pub(super) exact: u32,
@@ -52,8 +55,18 @@ impl Dfa {
         &self.edges[state.edges.0 as usize..state.edges.1 as usize]
     }
 
-    /// Builds it. `reach`: say what can be reached below.
-    pub(super) fn new(nfa: &Nfa, sets: &mut Sets, reach: bool) -> Result<Self, TooLarge> {
+    /// Where a state leads, one after the other.
+    pub(super) fn target(&self, state: u32, index: usize) -> Option<u32> {
+        let state = &self.states[state as usize];
+        match index {
+            0 => Some(state.slash),
+            1 => Some(state.other),
+            _ => self.edges(state).get(index - 2).map(|(_, target)| *target),
+        }
+    }
+
+    /// Builds it. `below`: as in [`super::Automaton::new`].
+    pub(super) fn new(nfa: &Nfa, sets: &mut Sets, below: Option<&HashSet<u32>>) -> Result<Self, TooLarge> {
         let (columns, width) = columns(nfa);
         let slash = columns[usize::from(b'/')];
         let mut builder = Builder {
@@ -64,7 +77,7 @@ impl Dfa {
             limit: MAX_ROWS / (4 * (width as usize + 1)),
             single: vec![DEAD; nfa.nodes.len()],
             several: HashMap::new(),
-            members: vec![Vec::new()],
+            members: vec![Rc::default()],
             total: 0,
         };
         let mut starts = [DEAD; 3];
@@ -77,7 +90,10 @@ impl Dfa {
             states.push(builder.step(states.len(), &mut edges)?);
         }
         for (number, state) in states.iter_mut().enumerate().skip(1) {
-            state.info = builder.info(number, state.slash, sets, reach);
+            state.info = builder.info(number, state.slash, sets, below);
+            if sets.too_large() {
+                return Err(builder.too_large());
+            }
         }
         Ok(Self { columns, width, slash, states, edges, starts })
     }
@@ -91,9 +107,9 @@ struct Builder<'a> {
     limit: usize,
     /// States of one node, which nearly all are.
     single: Vec<u32>,
-    several: HashMap<Box<[u32]>, u32>,
+    several: HashMap<Rc<[u32]>, u32>,
     /// The nodes of each state.
-    members: Vec<Vec<u32>>,
+    members: Vec<Rc<[u32]>>,
     total: usize,
 }
 
@@ -116,31 +132,27 @@ impl Builder<'_> {
                 }
                 *known
             }
-            several => {
-                if let Some(known) = self.several.get(several) {
-                    *known
-                } else {
-                    self.several.insert(several.into(), next);
-                    next
-                }
-            }
+            several => self.several.get(several).copied().unwrap_or(next),
         };
         if number == next {
             self.total += closed.len();
             if self.members.len() >= self.limit || self.total > MAX_MEMBERS {
                 return Err(self.too_large());
             }
-            closed.shrink_to_fit();
+            let closed: Rc<[u32]> = closed.into();
+            if closed.len() > 1 {
+                self.several.insert(Rc::clone(&closed), next);
+            }
             self.members.push(closed);
         }
         Ok(number)
     }
 
     fn step(&mut self, number: usize, edges: &mut Vec<(u8, u32)>) -> Result<State, TooLarge> {
-        let members = std::mem::take(&mut self.members[number]);
+        let members = Rc::clone(&self.members[number]);
         let mut moves: Vec<(u8, u32)> = Vec::new();
         let (mut names, mut any) = (Vec::new(), Vec::new());
-        for &member in &members {
+        for &member in &*members {
             let node = &self.nfa.nodes[member as usize];
             match node.stay {
                 Loop::No => {}
@@ -160,7 +172,6 @@ impl Builder<'_> {
                 }
             }
         }
-        self.members[number] = members;
         moves.sort_unstable();
         names.extend_from_slice(&any);
         let begin = edges.len() as u32;
@@ -180,35 +191,35 @@ impl Builder<'_> {
         Ok(state)
     }
 
-    fn info(&self, number: usize, slash: u32, sets: &mut Sets, reach: bool) -> Info {
+    fn info(&self, number: usize, slash: u32, sets: &mut Sets, below: Option<&HashSet<u32>>) -> Info {
         let (mut tree, mut exact) = (Vec::new(), Vec::new());
-        for member in &self.members[number] {
+        for member in &*self.members[number] {
             for end in self.nfa.ends_at.get(member).into_iter().flatten() {
                 if end.tree { &mut tree } else { &mut exact }.push(end.condition);
             }
         }
-        let mut below = Vec::new();
-        if reach {
+        let mut reach = Vec::new();
+        if let Some(excluded) = below {
             // What is excluded here alone may still be refused below.
-            below.extend_from_slice(&exact);
+            reach.extend(exact.iter().filter(|condition| excluded.contains(condition)));
             // What a pattern for every place names keeps its protection wherever it is moved, and could lie below any
             // directory at all: it protects none from being moved or mounted over.
             let anywhere = self.nfa.nodes[ANYWHERE].ends;
-            for member in &self.members[slash as usize] {
+            for member in &*self.members[slash as usize] {
                 let (begin, end) = self.nfa.nodes[*member as usize].ends;
                 if anywhere.0 <= begin && end <= anywhere.1 {
                     continue;
                 }
-                below.extend(self.nfa.ends[begin as usize..end as usize].iter().map(|end| end.condition));
+                reach.extend(self.nfa.ends[begin as usize..end as usize].iter().map(|end| end.condition));
             }
         }
-        Info { tree: sets.intern(tree), exact: sets.intern(exact), reach: sets.intern(below) }
+        Info { tree: sets.intern(tree), exact: sets.intern(exact), reach: sets.intern(reach) }
     }
 
     /// The patterns behind the loops that the most states are in.
     fn too_large(&self) -> TooLarge {
         let mut counts: HashMap<u32, usize> = HashMap::new();
-        for member in self.members.iter().flatten() {
+        for member in self.members.iter().flat_map(|members| &**members) {
             let node = &self.nfa.nodes[*member as usize];
             if node.stay != Loop::No && node.ends.0 < node.ends.1 {
                 *counts.entry(*member).or_default() += 1;

@@ -6,14 +6,17 @@
 mod dfa;
 mod nfa;
 mod product;
+mod regions;
 mod sets;
+
+use std::collections::{HashMap, HashSet};
 
 use ringfence_abi::host::{self, LEAF_UNKNOWN, PAIR_FREE, PAIR_MULTIPLIER, PAIR_PROBES, Pairs};
 
 use self::{
     dfa::{Dfa, Info},
     nfa::Nfa,
-    product::Product,
+    product::{Product, TooMany},
 };
 pub(in crate::compile::host) use self::{product::Meaning, sets::Sets};
 use super::super::arena::Arena;
@@ -22,7 +25,7 @@ use crate::{glob::GlobError, model::PathGlob};
 /// The first leaf that is a path's.
 pub(super) const FIRST_LEAF: u32 = LEAF_UNKNOWN + 1;
 
-/// The patterns blow up: conditions and the globs in them that are the most to blame.
+/// The patterns blow up: conditions and the globs in them, the most to blame first.
 #[derive(Debug)]
 pub(super) struct TooLarge {
     pub(super) worst: Vec<(u32, u32)>,
@@ -44,20 +47,21 @@ impl Meaning {
 
 impl Automaton {
     /// `lists`: the patterns any of which makes each condition hold. `below`: the automaton is asked about directories
-    /// with all that lies below them. A pattern that is none is put into `bad`.
+    /// with all that lies below them, and these conditions are left out by rules. A pattern that is none is put into
+    /// `bad`.
     pub(super) fn new(
         lists: &[Vec<PathGlob>],
-        below: bool,
+        below: Option<&HashSet<u32>>,
         bad: &mut Option<(PathGlob, GlobError)>,
     ) -> Result<Self, TooLarge> {
         let mut sets = Sets::new();
         let nfa = Nfa::new(lists, bad);
         let dfa = Dfa::new(&nfa, &mut sets, below)?;
-        let trees: Vec<(u32, u32)> =
-            nfa.ends.iter().filter(|end| end.tree).map(|end| (end.condition, end.glob)).take(3).collect();
         drop(nfa);
-        let product = Product::new(&dfa, &mut sets).map_err(|_| TooLarge { worst: trees })?;
-        Ok(Self { dfa, product, sets })
+        match Product::new(&dfa, &mut sets) {
+            Ok(product) => Ok(Self { dfa, product, sets }),
+            Err(TooMany) => Err(TooLarge { worst: wildest(lists) }),
+        }
     }
 
     /// What each leaf from [`FIRST_LEAF`] on means.
@@ -80,7 +84,7 @@ impl Automaton {
         // One word more a state: the number of its information.
         let stride = dfa.width + 1;
         let mut infos: Vec<Info> = vec![Info::default()];
-        let mut numbers = std::collections::HashMap::from([(Info::default(), 0)]);
+        let mut numbers = HashMap::from([(Info::default(), 0)]);
         arena.reserve(dfa.states.len() * stride as usize * 4);
         let rows = arena.halves([]);
         let mut row = vec![0; stride as usize];
@@ -120,6 +124,18 @@ impl Automaton {
             zero: 0,
         }
     }
+}
+
+/// All patterns, those first that can meet the most others on one path.
+fn wildest(lists: &[Vec<PathGlob>]) -> Vec<(u32, u32)> {
+    let wild = |glob: &PathGlob| {
+        let text = glob.to_string();
+        (text.matches("**/").count(), text.matches('*').count())
+    };
+    let globs = |(list, condition)| (0..).zip(list).map(move |(number, glob)| (wild(glob), condition, number));
+    let mut all: Vec<_> = lists.iter().zip(0..).flat_map(globs).collect();
+    all.sort_by_key(|(wild, ..)| std::cmp::Reverse(*wild));
+    all.into_iter().map(|(_, condition, number)| (condition, number)).collect()
 }
 
 /// A hash table in which every entry is found within [`PAIR_PROBES`] looks.

@@ -1,16 +1,20 @@
 //! What can come together: states, and the trees gathered on the way there.
+//!
+//! States between which walks go back and forth are looked at as one: below a tree, a pattern for every place alone has as
+//! many states as it has bytes, and each of them can be reached with the trees of all the others.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    dfa::{DEAD, Dfa},
+    dfa::{DEAD, Dfa, Info},
+    regions::Regions,
     sets::Sets,
 };
 
-/// Pairs of a state and gathered trees that are looked at.
-const MAX_VISITED: usize = 2_000_000;
+/// Pairs of gathered trees and what can come then that are looked at.
+const MAX_LOOKS: usize = 4_000_000;
 /// Entries of one table.
-const MAX_PAIRS: usize = 1_000_000;
+const MAX_PAIRS: usize = 150_000;
 
 /// What a path that ends somewhere satisfies: numbers of sets of conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,32 +51,41 @@ impl Product {
             leaves: Vec::new(),
             leaf_numbers: HashMap::new(),
         };
-        let mut plain = vec![false; dfa.states.len()];
-        let mut others = HashSet::new();
+        let regions = Regions::new(dfa);
+        // The trees with which a walk can come into each region.
+        let mut coming: Vec<Vec<u32>> = vec![Vec::new(); regions.count()];
         // A walk arrives at its start before it reads anything.
-        let mut stack = Vec::new();
-        for start in dfa.starts {
+        for start in dfa.starts.into_iter().filter(|start| *start != DEAD) {
             let trees = explorer.arrive(dfa.states[start as usize].info.tree, 0)?;
-            stack.push((start, trees));
+            coming[regions.of(start)].push(trees);
         }
-        while let Some((state, trees)) = stack.pop() {
-            let seen = if trees == 0 {
-                std::mem::replace(&mut plain[state as usize], true)
-            } else {
-                !others.insert((state, trees))
-            };
-            if seen || state == DEAD {
-                continue;
+        let mut looked_at = 0;
+        for (region, states) in regions.forward() {
+            let mut trees = std::mem::take(&mut coming[region]);
+            trees.sort_unstable();
+            trees.dedup();
+            let (infos, ways) = survey(dfa, &regions, states);
+            let mut known: HashSet<u32> = trees.iter().copied().collect();
+            let mut next = 0;
+            while let Some(&gathered) = trees.get(next) {
+                next += 1;
+                looked_at += infos.len() + ways.len();
+                if looked_at > MAX_LOOKS {
+                    return Err(TooMany);
+                }
+                for info in &infos {
+                    let arrived = explorer.arrive(info.tree, gathered)?;
+                    explorer.end(info, arrived)?;
+                }
+                for (target, tree) in &ways {
+                    let gathered = explorer.arrive(*tree, gathered)?;
+                    if *target != region {
+                        coming[*target].push(gathered);
+                    } else if known.insert(gathered) {
+                        trees.push(gathered);
+                    }
+                }
             }
-            if others.len() > MAX_VISITED {
-                return Err(TooMany);
-            }
-            let content = &dfa.states[state as usize];
-            let arrived = explorer.arrive(content.info.tree, trees)?;
-            explorer.end(&content.info, arrived)?;
-            stack.push((content.slash, arrived));
-            stack.push((content.other, trees));
-            stack.extend(dfa.edges(content).iter().map(|(_, target)| (*target, trees)));
         }
         let mut tree_leaves = Vec::with_capacity(explorer.trees.len());
         for number in 0..explorer.trees.len() {
@@ -82,6 +95,25 @@ impl Product {
         let Explorer { combine, finish, below, leaves, .. } = explorer;
         Ok(Self { combine: combine.list, finish: finish.list, below: below.list, tree_leaves, leaves })
     }
+}
+
+/// What ends of components mean in a region, and where ways out of its states lead: to which region, and arriving at
+/// which trees before.
+fn survey(dfa: &Dfa, regions: &Regions, states: &[u32]) -> (Vec<Info>, Vec<(usize, u32)>) {
+    let (mut infos, mut ways) = (Vec::new(), Vec::new());
+    for &state in states {
+        let content = &dfa.states[state as usize];
+        infos.push(content.info);
+        let way = |target: u32, tree| (target != DEAD).then(|| (regions.of(target), tree));
+        ways.extend(way(content.slash, content.info.tree));
+        ways.extend(way(content.other, 0));
+        ways.extend(dfa.edges(content).iter().filter_map(|(_, target)| way(*target, 0)));
+    }
+    infos.sort_unstable();
+    infos.dedup();
+    ways.sort_unstable();
+    ways.dedup();
+    (infos, ways)
 }
 
 #[derive(Default)]
@@ -123,6 +155,9 @@ impl Explorer<'_> {
             return Ok(*known);
         }
         let set = self.sets.union(self.trees[trees as usize], tree);
+        if self.sets.too_large() {
+            return Err(TooMany);
+        }
         let next = self.trees.len() as u32;
         let number = *self.tree_numbers.entry(set).or_insert(next);
         if number == next {
@@ -134,9 +169,12 @@ impl Explorer<'_> {
         Ok(number)
     }
 
-    fn end(&mut self, info: &super::dfa::Info, arrived: u32) -> Result<(), TooMany> {
+    fn end(&mut self, info: &Info, arrived: u32) -> Result<(), TooMany> {
         let trees = self.trees[arrived as usize];
         let matched = self.sets.union(trees, info.exact);
+        if self.sets.too_large() {
+            return Err(TooMany);
+        }
         if info.exact == 0 && info.reach == 0 {
             return Ok(());
         }

@@ -1,7 +1,5 @@
 //! The path automaton by itself.
 
-use std::time::Instant;
-
 use ringfence_abi::host::{LEAF_ABSENT, LEAF_TRUSTED, LEAF_UNKNOWN, field};
 use ringfence_engine::{host::automaton::Walk, slice::SliceTables};
 
@@ -140,48 +138,85 @@ fn every_pattern_matches_as_the_naive_matcher_says() {
     assert!(matched > 2000, "{matched}");
 }
 
-/// Ten thousand patterns as people write them.
-fn ordinary() -> Vec<HostRule> {
-    let tops = ["/etc", "/usr/lib", "/var/lib", "/opt", "/srv/www", "/home/*"];
-    (0..10_000)
-        .map(|i| {
-            let top = tops[i % tops.len()];
-            let text = match i % 10 {
-                0 => format!("{top}/package{i}/**"),
-                1 => format!("{top}/conf.d/*-{i}.conf"),
-                2 => format!("{top}/app{}/data/*/cache{i}", i % 97),
-                3 => format!("{top}/{{a,b}}{i}/secret"),
-                _ => format!("{top}/package{}/file-{i}.so.{}", i / 7, i % 13),
-            };
-            rule(Verdict::Drop, Some(&[&text]), &[])
-        })
-        .collect()
+const TOPS: [&str; 6] = ["/etc", "/usr/lib", "/var/lib", "/opt", "/srv/www", "/home/*"];
+
+/// Ten thousand rules with a pattern each.
+fn ten_thousand(text: impl Fn(usize, &str) -> String) -> Vec<HostRule> {
+    (0..10_000).map(|i| rule(Verdict::Drop, Some(&[&text(i, TOPS[i % TOPS.len()])]), &[])).collect()
 }
 
+/// As people write them.
+fn ordinary() -> Vec<HostRule> {
+    ten_thousand(|i, top| match i % 10 {
+        0 => format!("{top}/package{i}/**"),
+        1 => format!("{top}/conf.d/*-{i}.conf"),
+        2 => format!("{top}/app{}/data/*/cache{i}", i % 97),
+        3 => format!("{top}/{{a,b}}{i}/secret"),
+        _ => format!("{top}/package{}/file-{i}.so.{}", i / 7, i % 13),
+    })
+}
+
+/// How many classes the paths have.
+fn classes(host: &CompiledHost) -> usize {
+    host.classes.iter().find(|(number, _)| *number == field::PATH).unwrap().1
+}
+
+// What it takes to compile them is bounded in `tests/memory.rs`.
 #[test]
 fn ten_thousand_ordinary_patterns_fit() {
-    let policy = policy(ordinary());
-    let start = Instant::now();
-    let host = compile(&policy).unwrap().host;
-    let (elapsed, size) = (start.elapsed(), host.arena.len());
-    println!("10,000 patterns: {} KiB in {elapsed:?} (unoptimised)", size >> 10);
-    assert!(size < 64 << 20, "{size} bytes");
-    // Five seconds are promised of an optimised build; without, on a busy machine, this is generous.
-    assert!(elapsed.as_secs() < 60, "{elapsed:?}");
+    let host = compile(&policy(ordinary())).unwrap().host;
+    println!("10,000 patterns: {} KiB, {} classes of paths", host.arena.len() >> 10, classes(&host));
+    assert!(host.arena.len() < 32 << 20 && classes(&host) < 20_000, "{} bytes", host.arena.len());
     let class = |path: &str| host.leaf_record(host.leaf(PathKind::Host, path.as_bytes())).path;
     assert_ne!(class("/etc/package0/deep/below"), 0);
     assert_eq!(class("/etc/package0x/deep"), 0);
 }
 
 #[test]
+fn patterns_for_every_place_among_trees_fit() {
+    // On one path a tree and a pattern for every place can meet, each with each: that is what there are classes for.
+    let host = compile(&policy(ten_thousand(|i, top| match i {
+        0..200 => format!("**/secret-{i}.key"),
+        200..300 => format!("{top}/tree{i}/**"),
+        _ => format!("/data/package{}/file-{i}", i / 7),
+    })))
+    .unwrap()
+    .host;
+    println!("200 x 100: {} KiB, {} classes of paths", host.arena.len() >> 10, classes(&host));
+    assert!(host.arena.len() < 32 << 20 && classes(&host) < 40_000, "{} bytes", host.arena.len());
+    let class = |path: &str| host.leaf_record(host.leaf(PathKind::Host, path.as_bytes())).path;
+    let (tree, both) = (class("/usr/lib/tree205/x"), class("/opt/tree201/etc/secret-7.key"));
+    assert!(tree != 0 && both != 0 && both != tree && both != class("/opt/tree207/secret-7.key"));
+    assert_eq!(both, class("/opt/tree201/secret-7.key"));
+}
+
+#[test]
 fn patterns_that_blow_up_are_refused_by_name() {
+    // How the first that is named begins, how many there are, and each of them.
+    type Explosion<'a> = (&'a str, usize, &'a dyn Fn(usize) -> String);
     // Which of the last 24 characters were an `a` is 2^24 states.
-    let mut text = "/x/*a".to_owned();
-    text.push_str(&"?".repeat(24));
-    let mut rules = ordinary();
-    rules.truncate(50);
-    rules.push(HostRule { name: "explosive".to_owned(), ..rule(Verdict::Drop, Some(&[&text]), &[]) });
-    let Err(error) = compile(&policy(rules)) else { panic!("it compiled") };
-    let CompileError::PatternsTooLarge { patterns, rule, .. } = &error else { panic!("{error}") };
-    assert!(patterns.contains(&text) && rule == "explosive", "{error}");
+    let window = format!("/x/*a{}", "?".repeat(24));
+    let explosions: [Explosion<'_>; 4] = [
+        ("/x/*a?", 1, &|_| window.clone()),
+        // The parts of each can come in any order with those of the others.
+        ("**/a", 300, &|i| format!("**/a{i}*b*c*d*/**/e?f{i}")),
+        // Below some of these directories: any subset of them.
+        ("**/dir", 300, &|i| format!("**/dir{i}/**")),
+        // Each pattern for every place can lie in each of the trees.
+        ("**/x", 4000, &|i| if i % 8 == 0 { format!("**/x{i}") } else { format!("/srv/tree{i}/**") }),
+    ];
+    for (blamed, count, text) in explosions {
+        let mut rules = ordinary();
+        rules.truncate(50);
+        let explosive = |i| HostRule {
+            name: format!("explosive-{i}"),
+            at: Location { file: 0, line: 100 + i as u32, column: 1 },
+            ..rule(Verdict::Drop, Some(&[&text(i)]), &[])
+        };
+        rules.extend((0..count).map(explosive));
+        let Err(error) = compile(&policy(rules)) else { panic!("{blamed} compiled") };
+        let CompileError::PatternsTooLarge { patterns, rule, .. } = &error else { panic!("{error}") };
+        assert!(patterns.starts_with(&format!("`{blamed}")), "{error}");
+        assert!(rule.starts_with("explosive-") && error.at().unwrap().line >= 100, "{error}");
+    }
 }
