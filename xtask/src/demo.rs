@@ -3,12 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{
-    setup,
-    shell::{self, TARGET},
-    test::Checks,
-    vm,
-};
+use crate::{setup, shell, test::Checks, vm};
 
 /// How the host half's demonstration ends where the kernel has no security hooks to give.
 const NO_HOOKS: i32 = 3;
@@ -21,11 +16,10 @@ pub fn run() -> Result<()> {
     show(&Checks::default())
 }
 
-/// Runs `tests/src/bin/demo.rs` and `host-demo.rs`; fails unless they show what they promise. Built as the tests are: a newcomer who runs both
-/// commands builds once.
+/// Runs `tests/src/bin/demo.rs` and `host-demo.rs`; fails unless they show what they promise. Built as the tests are: a
+/// newcomer who runs both commands builds once.
 pub fn show(checks: &Checks) -> Result<()> {
-    shell::run(&mut checks.cargo(&["build", "--locked", "--workspace", "--bins"]))?;
-    let programs = shell::target_dir().join(TARGET).join("debug");
+    let programs = checks.programs()?;
     let demo = |name: &str| {
         let mut command = shell::command(programs.join(name), &[]);
         command.env("RINGFENCE_BINARIES", &programs);

@@ -11,7 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{bpf, demo, fuzz, setup, shell, vm};
+use crate::{
+    bpf, demo, fuzz, setup,
+    shell::{self, TARGET},
+    vm,
+};
 
 /// The package whose tests join the others together.
 const INTEGRATION: &str = "ringfence-tests";
@@ -60,6 +64,13 @@ impl Checks {
             command.env("RINGFENCE_BPF_DIR", objects);
         }
         command
+    }
+
+    /// Builds all programs, and returns their directory. With one small test, though nobody runs it here: where cargo builds
+    /// any test, dependencies have the features that tests need, and everything would be built twice.
+    pub fn programs(&self) -> Result<PathBuf> {
+        shell::run(&mut self.cargo(&["build", "--locked", "--workspace", "--bins", "--test", "tcx"]))?;
+        Ok(shell::target_dir().join(TARGET).join("debug"))
     }
 }
 
@@ -154,8 +165,9 @@ fn style() -> Result<()> {
 /// programs of the packages that are meant. The selection of packages is always the same: with another, dependencies have
 /// other features and would be built anew.
 fn tests(further: &[&str], meant: impl Fn(&str) -> bool, checks: &mut Checks) -> Result<()> {
+    let programs = checks.programs()?;
     let mut command = checks.cargo(&["test", "--locked", "--no-fail-fast", "--workspace"]);
-    command.args(further);
+    command.args(further).env("RINGFENCE_BINARIES", programs);
     for name in test_programs(meant)? {
         command.args(["--test", &name]);
     }
