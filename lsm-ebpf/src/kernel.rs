@@ -34,6 +34,9 @@ macro_rules! objects {
 }
 objects! { Dentry Inode SuperBlock File Task Cred Mount }
 
+/// `NSFS_MAGIC`.
+const NSFS: u64 = 0x6e73_6673;
+
 #[path = "kernel/sockets.rs"]
 mod sockets;
 pub use sockets::{Sock, Socket, message_name};
@@ -249,10 +252,11 @@ impl SuperBlock {
     pub fn magic(self) -> u64 {
         load(self.0, SB_MAGIC)
     }
-    /// Nobody can mount it (`SB_NOUSER`): pipes, sockets, memfds, namespaces.
+    /// Its files have no names: nobody can mount it (`SB_NOUSER`), as with pipes, sockets and memfds, or it is that of the
+    /// namespaces, whose files can be mounted one by one.
     #[inline(always)]
     pub fn is_internal(self) -> bool {
-        load::<u64>(self.0, SB_FLAGS) >> 31 & 1 == 1
+        load::<u64>(self.0, SB_FLAGS) >> 31 & 1 == 1 || self.magic() == NSFS
     }
     /// Name of its type, zero-padded.
     #[inline(always)]

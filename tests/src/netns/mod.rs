@@ -59,7 +59,8 @@ impl Host {
         for scope in ["all", "default"] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0").context("cannot set accept_dad")?;
         }
-        Ok(Self { network: File::open("/proc/thread-self/ns/net")?, mounts: File::open("/proc/thread-self/ns/mnt")? })
+        let open = |name: &str| File::open(name).with_context(|| format!("cannot open {name}"));
+        Ok(Self { network: open("/proc/thread-self/ns/net")?, mounts: open("/proc/thread-self/ns/mnt")? })
     }
 
     /// Runs `action` inside the host, on a thread of its own. Sockets it opens stay in the host's network.
