@@ -22,8 +22,8 @@ use crate::kernel::{
 /// Bytes that the kernel keeps of a program's name, where it does not have it from the type information.
 const NAME: usize = 15;
 /// What was detached a moment ago is still listed while the kernel waits for its last users.
-const LOOKS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Kernel {
     /// An error if somebody else judges at one of these places. To be asked while nothing of ours is attached.
