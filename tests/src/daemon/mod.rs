@@ -92,8 +92,6 @@ impl Daemon {
         command.arg("--socket").arg(self.path("socket"));
         command.arg("--state-dir").arg(self.path("state"));
         command.args(["--bpffs", "/sys/fs/bpf/ringfence"]);
-        // Not a cgroup: where there are no security hooks, nothing judges the connections of the machine that tests.
-        command.arg("--cgroup").arg(self.path("no-cgroup"));
         // No cgroup: on a kernel without security hooks `connect` and `bind` of the whole machine would be judged there.
         command.arg("--cgroup").arg(self.directory.path());
         command.stdin(Stdio::null()).env_remove("RUST_LOG");
