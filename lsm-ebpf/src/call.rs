@@ -38,7 +38,8 @@ pub const fn bit(op: u32) -> u32 {
     1 << op
 }
 
-const _: () = assert!(COUNT % 2 == 0 && size_of::<Access>() >= COUNT * 4 && core::mem::offset_of!(HostConsts, absent) % 8 == 0);
+const _: () =
+    assert!(COUNT % 2 == 0 && size_of::<Access>() >= COUNT * 4 && core::mem::offset_of!(HostConsts, absent) % 8 == 0);
 
 /// Operations that are about a file: they go by the file system ids.
 const OF_FILES: u32 = (bit(op::MOUNT) << 1) - 1 | bit(op::UMOUNT) | bit(op::IOCTL) | bit(op::MODULE_LOAD);

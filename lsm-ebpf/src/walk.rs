@@ -68,8 +68,7 @@ pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
         return;
     }
     let Some(state) = state() else { return unknown(frame, number, line::MEMORY) };
-    let attempt =
-        Attempt { frame: *frame, dentry, state, root: u32::from(root), text: u32::from(wish.text) };
+    let attempt = Attempt { frame: *frame, dentry, state, root: u32::from(root), text: u32::from(wish.text) };
     let scratch = frame.scratch();
     if !wish.text && recall(frame, if root { dentry } else { parent }, state) {
         let why = arrive(&attempt);

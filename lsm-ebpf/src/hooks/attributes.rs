@@ -27,13 +27,14 @@ fn changed(dentry: Dentry) -> i32 {
 fn h_inode_setattr(ctx: LsmContext) -> i32 {
     let (dentry, attributes) = setattr_arguments(&ctx);
     let valid = attributes_valid(attributes);
-    if valid & SIZE != 0 {
-        return judged(bit(WRITE), |call| {
-            call.dentry(dentry, Wish::ITSELF)?;
-            call.ask(bit(WRITE))
-        });
+    let asked = if valid & SIZE != 0 { bit(WRITE) } else { bit(ATTR) };
+    if valid & SIZE == 0 && valid & FORCE != 0 {
+        return 0;
     }
-    if valid & FORCE != 0 { 0 } else { changed(dentry) }
+    judged(bit(WRITE) | bit(ATTR), |call| {
+        call.dentry(dentry, Wish::ITSELF)?;
+        call.ask(asked)
+    })
 }
 
 /// setxattr and its kin.

@@ -31,6 +31,10 @@ fn main() -> Result<()> {
     let bare = measure()?;
     println!("{:14} {:>12} {:>8} {:>14} {:>8}", "instructions", "open+close", "", "fork+exec", "");
     print("bare", bare, bare);
+    // What the daemon itself changes, without any hook.
+    let machine = Machine::new("ringfence: 1\n")?;
+    print("no rules", measure()?, bare);
+    drop(machine);
     for rules in [10, 1_000, 10_000] {
         let machine = Machine::new(&policy(rules))?;
         let before = machine.hits()?.of("default")?;
