@@ -229,6 +229,7 @@ fn denied_paths_are_denied_at_once() -> Result<()> {
     })
 }
 
+/// By its name the last one: while this is in force, nobody writes another policy to the file that it came from.
 #[test]
 fn the_guard_of_ringfence_itself() -> Result<()> {
     let policy = denies(&["a"]).replace("  default: allow\n", "  default: allow\n  protect_self: true\n");
@@ -316,7 +317,7 @@ fn a_second_daemon_does_not_judge_the_same_machine() -> Result<()> {
 }
 
 #[test]
-fn the_status_counts_processes_that_cannot_be_told() -> Result<()> {
+fn processes_that_cannot_be_told_are_counted() -> Result<()> {
     let figure = |machine: &Machine, name: &str| -> Result<Option<u64>> {
         let status: Status = machine.daemon.json(&["status"])?;
         Ok(status.halves.host.figures.get(name).copied())
