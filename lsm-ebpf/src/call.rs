@@ -48,50 +48,22 @@ const OF_FILES: u32 = (bit(op::MOUNT) << 1) - 1 | bit(op::UMOUNT) | bit(op::IOCT
 #[derive(Clone, Copy)]
 pub struct Call {
     pub frame: Frame,
-    /// PID 1 calls: everything is allowed, but what it mounts is noted.
-    pub init: bool,
 }
 
 /// Judges a call that may ask for some of `ops`; `judge` says what it is about and what it asks. What the hook returns.
 #[inline(always)]
 pub fn judged(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
-    if !is_asked(ops) {
-        return 0;
-    }
-    if is_init() {
-        report::count(line::INIT);
-        return 0;
-    }
-    run(ops, false, judge)
-}
-
-/// Whether PID 1 calls, which is never refused.
-#[inline(always)]
-fn is_init() -> bool {
-    Task::current().process() == 1
+    if is_asked(ops) { judged_always(ops, judge) } else { 0 }
 }
 
 /// The same where something is kept up, whether or not anything may be refused.
 #[inline(always)]
 pub fn judged_always(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
-    let init = is_init();
-    if init {
-        report::count(line::INIT);
-    }
-    run(ops, init, judge)
-}
-
-#[inline(always)]
-fn run(ops: u32, init: bool, judge: impl FnOnce(Call) -> Option<bool>) -> i32 {
-    let (Some(scratch), Some(arena)) = (scratch(Task::current()), Arena::get()) else {
-        return refuse(line::MEMORY);
-    };
-    let call = Call { frame: Frame::new(scratch, arena), init };
-    match call.begin(ops & OF_FILES != 0).and_then(|()| judge(call)) {
-        Some(true) => 0,
-        Some(false) => verdict(),
-        None => refuse(Outcome::TABLES.line),
-    }
+    let task = Task::current();
+    let Some(frame) = Frame::new(scratch(task)) else { return refuse(line::MEMORY) };
+    let call = Call { frame };
+    let begun = call.absent().map(|()| subject::begin(&call.frame, task, ops & OF_FILES != 0));
+    answer(begun.and_then(|()| judge(call)))
 }
 
 /// The same in a hook that runs with interrupts off, in whatever thread: `file_send_sigiotask`.
@@ -100,9 +72,15 @@ pub fn judged_anywhere(ops: u32, judge: impl FnOnce(Call) -> Option<bool>) -> i3
     if !is_asked(ops) {
         return 0;
     }
-    let (Some(scratch), Some(arena)) = (scratch_of_cpu(), Arena::get()) else { return refuse(line::MEMORY) };
-    let call = Call { frame: Frame::new(scratch, arena), init: false };
-    match call.absent().and_then(|()| judge(call)) {
+    let Some(frame) = Frame::new(scratch_of_cpu()) else { return refuse(line::MEMORY) };
+    let call = Call { frame };
+    answer(call.absent().and_then(|()| judge(call)))
+}
+
+/// What the hook returns; `None`: the tables contradict themselves.
+#[inline(always)]
+fn answer(allowed: Option<bool>) -> i32 {
+    match allowed {
         Some(true) => 0,
         Some(false) => verdict(),
         None => refuse(Outcome::TABLES.line),
@@ -125,20 +103,13 @@ pub fn refuse(line: u32) -> i32 {
 /// What a refusal is, in the mode that is in force.
 #[inline(always)]
 fn verdict() -> i32 {
-    if report::enforcing() && !is_init() { REFUSED } else { 0 }
+    if report::enforcing() && !Task::current().is_init() { REFUSED } else { 0 }
 }
 
 impl Call {
     #[inline(always)]
     pub fn classes(&self) -> Classifier<'_, Arena> {
         Classifier { host: &HOST, tables: self.frame.tables() }
-    }
-
-    #[inline(always)]
-    fn begin(&self, of_files: bool) -> Option<()> {
-        self.absent()?;
-        subject::begin(&self.frame, of_files);
-        Some(())
     }
 
     /// Nothing is known of the call but what follows.
@@ -248,9 +219,6 @@ impl Call {
     /// Asks for operations at the first place and at the second.
     #[inline(always)]
     pub fn ask_both(&self, first: u32, second: u32) -> Option<bool> {
-        if self.init {
-            return Some(true);
-        }
         let scratch = self.frame.scratch();
         if second == 0 && first & (first - 1) == 0 {
             return Some(judge(&self.frame, lowest(u64::from(first)), 0).is_ok());
@@ -263,15 +231,12 @@ impl Call {
     /// Whether an operation is refused at a place: only then is it counted.
     #[inline(always)]
     pub fn is_protected(&self, op: u32, number: usize) -> bool {
-        if self.init {
-            return false;
-        }
         let scratch = self.frame.scratch();
         scratch.quiet = 1;
         let answer = judge(&self.frame, op, number);
         scratch.quiet = 0;
         if let Err(line) = answer {
-            report::decided(&self.frame, Outcome { line, verdict: u32::from(DROP) });
+            report::decided(self.frame.scratch().entry.id, Outcome { line, verdict: u32::from(DROP) });
         }
         answer.is_err()
     }
@@ -323,7 +288,7 @@ unsafe extern "C" fn protection(index: u32, context: *mut c_void) -> i64 {
     let new = judge(frame, op, 1);
     frame.scratch().quiet = 0;
     if let (Err(line), Ok(())) = (old, new) {
-        report::decided(frame, Outcome { line, verdict: u32::from(DROP) });
+        report::decided(frame.scratch().entry.id, Outcome { line, verdict: u32::from(DROP) });
         frame.scratch().refused = 1;
         return 1;
     }

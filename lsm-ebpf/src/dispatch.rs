@@ -137,7 +137,7 @@ fn dispatch(ctx: &LsmContext, programs: &ProgramArray, hook: u32) -> i32 {
     let Some(cell) = CELL.get_ptr(0) else { return 0 };
     // SAFETY: the map's only value; user space stores the word atomically, and an aligned load does not tear.
     let word = CellWord::unpack(unsafe { (&raw const (*cell).word).read_volatile() });
-    let slot = word.slot(if word.deadline == 0 { 0 } else { now() }) as u32;
+    let slot = u32::from(if word.deadline == 0 { word.current } else { word.slot(now()) });
     // SAFETY: no destructor is pending here, and the array holds programs for this hook only.
     unsafe { programs.tail_call(ctx, slot) };
     let Some(state) = HOST_STATE.get_ptr(0) else { return 0 };

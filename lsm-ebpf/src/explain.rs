@@ -21,10 +21,10 @@ use ringfence_engine::{
 };
 
 use crate::{
-    arena::{Arena, opaque},
+    arena::opaque,
     call::Call,
     judge::judge,
-    maps::{ACCESS_IN, HOST, scratch_of_cpu, state},
+    maps::{ACCESS_IN, HOST, scratch_of_cpu},
     path,
     repeat::repeat,
     scratch::{Frame, HEAD},
@@ -38,10 +38,8 @@ const ABSTRACT_NAME: u32 = 3;
 
 #[xdp]
 fn explain_access(_: XdpContext) -> u32 {
-    let (Some(scratch), Some(arena), Some(question)) = (scratch_of_cpu(), Arena::get(), ACCESS_IN.get(0)) else {
-        return XDP_ABORTED;
-    };
-    let call = Call { frame: Frame::new(scratch, arena), init: false };
+    let (Some(frame), Some(question)) = (Frame::new(scratch_of_cpu()), ACCESS_IN.get(0)) else { return XDP_ABORTED };
+    let call = Call { frame };
     if answer(call, question).is_some() { XDP_PASS } else { XDP_ABORTED }
 }
 
@@ -102,7 +100,7 @@ fn place(call: Call, question: &AccessQuestion) -> Option<()> {
             return Some(());
         }
     };
-    let state = state()?;
+    let state = call.frame.state();
     // SAFETY: the map's only value; aligned loads do not tear.
     unsafe {
         scratch.progress.hashing = (&raw const (*state).entries).read_volatile();

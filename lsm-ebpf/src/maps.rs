@@ -50,6 +50,14 @@ pub static OWN_OBJECTS: HashMap<OwnObject, u32> =
 pub static ACCESS_IN: Array<AccessQuestion> = Array::with_max_entries(1, 0);
 #[map]
 pub static EXPLAIN_OUT: Array<Answer> = Array::with_max_entries(1, 0);
+/// What time it was by `CLOCK_MONOTONIC` when the jiffies were these.
+#[repr(C)]
+pub struct Clock {
+    pub tick: u64,
+    pub time: u64,
+}
+#[map]
+pub static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 /// A directory's place in the automaton. A value is never changed, only replaced, so nobody reads half of one.
 #[btf_map]
 pub static DIRS: InodeStorage<Directory> = InodeStorage::new();

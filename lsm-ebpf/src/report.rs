@@ -8,8 +8,7 @@ use ringfence_engine::{ro::read, search::Outcome};
 
 use crate::{
     kernel::jiffies,
-    maps::{CELL, COUNTERS, EXPLAIN_OUT, HOST, explaining},
-    scratch::Frame,
+    maps::{CELL, CLOCK, COUNTERS, EXPLAIN_OUT, HOST, explaining},
 };
 
 /// Adds to a 64-bit number that others add to as well.
@@ -19,36 +18,31 @@ pub fn add(to: *mut u64, amount: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) amount) };
 }
 
-/// Counts a line, at the time of `CLOCK_MONOTONIC`.
-#[inline(always)]
-pub fn count(line: u32) {
-    // SAFETY: the helper has no preconditions.
-    count_at(line, unsafe { bpf_ktime_get_ns() });
-}
-
 /// Counts a line. Atomically, although the counters are the CPU's own: the program may be preempted.
 #[inline(always)]
-fn count_at(line: u32, time: u64) {
+pub fn count(line: u32) {
     let Some(counter) = COUNTERS.get_ptr_mut(read(&HOST.chain.counter_base) + line) else { return };
     // SAFETY: a value of the map; the time may be that of another hit at almost the same moment.
     unsafe {
         add(&raw mut (*counter).packets, 1);
-        (*counter).last_hit = time;
+        (*counter).last_hit = time();
     }
 }
 
-/// The time, which is looked up once a tick: the coarse clock is not for these programs, and the fine one costs more than
-/// the counting.
+/// Nanoseconds of `CLOCK_MONOTONIC`, looked up once a tick: the coarse clock is not for these programs, and the fine one
+/// costs more than the counting.
 #[inline(always)]
-fn time(frame: &Frame) -> u64 {
-    let scratch = frame.scratch();
+fn time() -> u64 {
+    let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
     let now = jiffies();
-    if scratch.tick != now as u32 || scratch.time == 0 {
-        scratch.tick = now as u32;
-        // SAFETY: the helper has no preconditions.
-        scratch.time = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: this CPU's value; who preempts the program writes a time that is as good.
+    unsafe {
+        if (*clock).tick != now {
+            (*clock).tick = now;
+            (*clock).time = bpf_ktime_get_ns();
+        }
+        (*clock).time
     }
-    scratch.time
 }
 
 #[inline(always)]
@@ -84,12 +78,11 @@ pub fn continued(line: u32) {
     }
 }
 
-/// Notes what decided.
+/// Notes what decided; `entry` is the id of a dynamic entry.
 #[inline(always)]
-pub fn decided(frame: &Frame, outcome: Outcome) {
-    let entry = frame.scratch().entry.id;
+pub fn decided(entry: u64, outcome: Outcome) {
     if !explaining() {
-        count_at(outcome.line, time(frame));
+        count(outcome.line);
     } else if let Some(answer) = answer() {
         // SAFETY: as above.
         unsafe {

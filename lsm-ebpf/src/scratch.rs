@@ -1,12 +1,12 @@
 //! Working memory of a call.
 
-use ringfence_abi::host::{Directory, ExePath, Mount};
+use ringfence_abi::host::{Directory, ExePath, HostState, Mount};
 use ringfence_engine::{
     host::{access::Access, automaton::Walk},
     search::{Outcome, Search},
 };
 
-use crate::arena::Arena;
+use crate::{arena::Arena, maps::state};
 
 /// Longest host path that is judged.
 pub const MAX_LENGTH: u32 = 4096;
@@ -38,9 +38,7 @@ pub struct Scratch {
     /// Non-zero: the call is refused.
     pub refused: u32,
     pub mask: u32,
-    /// Jiffies, and what time it was by `CLOCK_MONOTONIC` when they were these.
-    pub tick: u32,
-    pub time: u64,
+    pub zero: u32,
     pub places: [Place; 2],
     pub entry: EntryProbe,
     pub climb: Climb,
@@ -143,12 +141,34 @@ pub struct Stash {
 pub struct Frame {
     scratch: *mut Scratch,
     arena: Arena,
+    state: *mut HostState,
 }
 
 impl Frame {
+    /// Of a working memory; `None`: there is none, or no tables.
     #[inline(always)]
-    pub fn new(scratch: *mut Scratch, arena: Arena) -> Self {
-        Self { scratch, arena }
+    pub fn new(scratch: Option<*mut Scratch>) -> Option<Self> {
+        Some(Self { scratch: scratch?, arena: Arena::get()?, state: state()? })
+    }
+
+    /// What outlives generations.
+    #[inline(always)]
+    pub fn state(&self) -> *mut HostState {
+        self.state
+    }
+
+    /// Changes with every change of mounts and dynamic entries.
+    #[inline(always)]
+    pub fn epoch(&self) -> u32 {
+        // SAFETY: the map's only value; an aligned load does not tear.
+        unsafe { (&raw const (*self.state).epoch).read_volatile() }
+    }
+
+    /// Non-zero: there are dynamic entries.
+    #[inline(always)]
+    pub fn entries(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.state).entries).read_volatile() }
     }
 
     /// The working memory.

@@ -19,9 +19,8 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_get_current_cgroup_id}
 
 use crate::{
     arena::{Arena, opaque},
-    judge::any_entries,
     kernel::{Cred, Task, peek, peek_member},
-    maps::{CGROUPS, EXE_LEAVES, HOST, SUBJECTS, state},
+    maps::{CGROUPS, EXE_LEAVES, HOST, SUBJECTS},
     path,
     repeat::repeat,
     report,
@@ -46,8 +45,8 @@ const CALLER: u32 = 2;
 /// Notes whose ids count. `of_files`: the file system's. The rest waits for a rule that reads it: most calls are decided
 /// without.
 #[inline(always)]
-pub fn begin(frame: &Frame, of_files: bool) {
-    let (scratch, cred) = (frame.scratch(), Task::current().cred());
+pub fn begin(frame: &Frame, task: Task, of_files: bool) {
+    let (scratch, cred) = (frame.scratch(), task.cred());
     (scratch.caller, scratch.uid) = if of_files { (CALLER_OF_FILES, cred.fsuid()) } else { (CALLER, cred.euid()) };
 }
 
@@ -80,7 +79,7 @@ fn current(frame: &Frame, of_files: bool) -> Option<()> {
         let class = cgroup(frame, task);
         classes.class::<CGROUP>(&mut scratch.access, class);
     }
-    if classes.reads(EXE) || classes.reads(ANCESTOR) || any_entries(state()?) {
+    if classes.reads(EXE) || classes.reads(ANCESTOR) || frame.entries() != 0 {
         executable(frame, task)?;
     }
     Some(())

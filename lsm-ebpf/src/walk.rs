@@ -7,8 +7,8 @@
 use core::ffi::c_void;
 
 use ringfence_abi::host::{
-    DIRECTORY_FOLDS, DIRECTORY_FOREIGN, Directory, HostState, LEAF_ABSENT, LEAF_UNKNOWN, PATH_ABOVE, PATH_ITSELF,
-    PATH_TREE,
+    DIRECTORY_FOLDS, DIRECTORY_FOREIGN, DIRECTORY_READ, Directory, HostState, LEAF_ABSENT, LEAF_UNKNOWN, PATH_ABOVE,
+    PATH_ITSELF, PATH_TREE,
     layout::{DENTRY_FLAGS, DENTRY_SB, SB_DEV, SB_MAGIC, SB_ROOT},
     line,
 };
@@ -17,7 +17,7 @@ use ringfence_engine::{host::automaton::Walk, ro::read};
 use crate::{
     arena::opaque,
     kernel::{Dentry, Inode, Task, age, copy, peek_member, rename_sequence},
-    maps::{DIRS, HOST, state},
+    maps::{DIRS, HOST},
     mounts,
     path::{self, Moved, end_component, entries, gather, step},
     repeat::repeat,
@@ -49,7 +49,6 @@ impl Wish {
 struct Attempt {
     frame: Frame,
     dentry: Dentry,
-    state: *mut HostState,
     root: u32,
     text: u32,
 }
@@ -67,19 +66,43 @@ pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
         }
         return;
     }
-    let Some(state) = state() else { return unknown(frame, number, line::MEMORY) };
-    let attempt = Attempt { frame: *frame, dentry, state, root: u32::from(root), text: u32::from(wish.text) };
     let scratch = frame.scratch();
-    if !wish.text && recall(frame, if root { dentry } else { parent }, state) {
-        let why = arrive(&attempt);
-        // One look is enough: what is kept was read at this sequence, and so was the name if it has not changed since.
-        if rename_sequence() == scratch.directory.sequence {
-            scratch.progress.line = why;
-            return settle(frame, number, wish.below);
+    let attempt = Attempt { frame: *frame, dentry, root: u32::from(root), text: u32::from(wish.text) };
+    if !wish.text
+        && let Some(kept) = recall(if root { dentry } else { parent }, frame.epoch())
+    {
+        // Here and below one look at the sequence is enough: what is kept was read at this one, and the name, which is
+        // read before it, has not changed since.
+        if kept.leaf != DIRECTORY_READ {
+            if rename_sequence() == kept.sequence {
+                let place = &mut scratch.places[number];
+                place.leaf = kept.leaf;
+                place.entries = 0;
+                return;
+            }
+        } else {
+            scratch.directory = *kept;
+            let why = arrive(&attempt);
+            if rename_sequence() == scratch.directory.sequence {
+                scratch.progress.line = why;
+                return settle(frame, number, wish.below);
+            }
         }
     }
     repeat!(ATTEMPTS, try_once, &raw const attempt);
     settle(frame, number, wish.below);
+}
+
+/// The leaf of a dentry in a warm directory in which names do not matter, if the sequence still is what is given with it.
+#[inline(always)]
+pub fn glance(dentry: Dentry, state: *mut HostState) -> Option<(u32, u32)> {
+    let parent = dentry.parent();
+    if parent.0 == dentry.0 {
+        return None;
+    }
+    // SAFETY: the map's only value; an aligned load does not tear.
+    let kept = recall(parent, unsafe { (&raw const (*state).epoch).read_volatile() })?;
+    (kept.leaf != DIRECTORY_READ).then_some((kept.leaf, kept.sequence))
 }
 
 /// The same for an inode of which no name is at hand: by the first it has. Where it has none in memory it is unknown.
@@ -93,10 +116,8 @@ pub fn locate_alias(frame: &Frame, inode: Inode, number: usize) {
 pub fn locate_address(frame: &Frame, dentry: u64, number: usize) {
     let scratch = frame.scratch();
     scratch.progress.line = line::DISCONNECTED;
-    if dentry != 0
-        && let Some(state) = state()
-    {
-        let attempt = AddressAttempt { frame: *frame, dentry, state };
+    if dentry != 0 {
+        let attempt = AddressAttempt { frame: *frame, dentry };
         repeat!(ATTEMPTS, try_address, &raw const attempt);
     }
     settle(frame, number, false);
@@ -148,7 +169,7 @@ unsafe extern "C" fn try_once(_: u32, context: *mut c_void) -> i64 {
     let (frame, dentry) = (&attempt.frame, attempt.dentry);
     let scratch = frame.scratch();
     let holder = begin(frame, dentry, attempt.root != 0);
-    let lost = climb_up(frame, holder.address(), FileSystem::of(holder), attempt.state);
+    let lost = climb_up(frame, holder.address(), FileSystem::of(holder));
     let why = if lost == 0 { arrive(attempt) } else { lost };
     match path::moved(frame, dentry.address()) {
         Moved::Something => {
@@ -178,7 +199,6 @@ fn begin(frame: &Frame, dentry: Dentry, root: bool) -> Dentry {
 struct AddressAttempt {
     frame: Frame,
     dentry: u64,
-    state: *mut HostState,
 }
 
 /// One try, never kept.
@@ -188,7 +208,7 @@ unsafe extern "C" fn try_address(_: u32, context: *mut c_void) -> i64 {
     let frame = &attempt.frame;
     path::begin(frame);
     let why = match FileSystem::of_address(attempt.dentry) {
-        Some(system) => climb_up(frame, attempt.dentry, system, attempt.state),
+        Some(system) => climb_up(frame, attempt.dentry, system),
         None => line::MEMORY,
     };
     if matches!(path::moved(frame, attempt.dentry), Moved::Something) {
@@ -224,21 +244,14 @@ impl FileSystem {
     }
 }
 
-/// Takes up what is kept with the directory's inode. Its sequence is compared at the end.
+/// What is kept with the directory's inode. Its sequence is compared at the end.
 #[inline(always)]
-fn recall(frame: &Frame, holder: Dentry, state: *mut HostState) -> bool {
+fn recall(holder: Dentry, epoch: u32) -> Option<&'static Directory> {
     let map = (&raw const DIRS).cast_mut().cast();
     let kept: *mut Directory = holder.inode().stored(map, core::ptr::null_mut::<Directory>(), 0);
-    if kept.is_null() {
-        return false;
-    }
-    // SAFETY: a value of the map, which is replaced and never changed; the state is the map's only value.
-    let (kept, epoch) = unsafe { (&*kept, (&raw const (*state).epoch).read_volatile()) };
-    if kept.serial != read(&HOST.serial) || kept.epoch != epoch || kept.age != age() {
-        return false;
-    }
-    frame.scratch().directory = *kept;
-    true
+    // SAFETY: null, or a value of the map, which is replaced and never changed.
+    let kept = unsafe { kept.as_ref() }?;
+    (kept.serial == read(&HOST.serial) && kept.epoch == epoch && kept.age == age()).then_some(kept)
 }
 
 /// Keeps the directory's place with its inode.
@@ -252,14 +265,12 @@ fn remember(frame: &Frame, holder: Dentry) {
 
 /// Finds the directory's place anew; gives why it cannot be told.
 #[inline(always)]
-fn climb_up(frame: &Frame, dentry: u64, system: FileSystem, state: *mut HostState) -> u32 {
+fn climb_up(frame: &Frame, dentry: u64, system: FileSystem) -> u32 {
     let scratch = frame.scratch();
-    // SAFETY: the map's only value; aligned loads do not tear.
-    unsafe {
-        scratch.directory.epoch = (&raw const (*state).epoch).read_volatile();
-        scratch.progress.hashing = (&raw const (*state).entries).read_volatile();
-        scratch.progress.hash = (&raw const (*state).secret).read_volatile();
-    }
+    scratch.directory.epoch = frame.epoch();
+    scratch.progress.hashing = frame.entries();
+    // SAFETY: the map's only value; an aligned load does not tear.
+    scratch.progress.hash = unsafe { (&raw const (*frame.state()).secret).read_volatile() };
     scratch.directory.serial = read(&HOST.serial);
     scratch.directory.age = age();
     gather(frame, dentry, system.root);
@@ -268,7 +279,7 @@ fn climb_up(frame: &Frame, dentry: u64, system: FileSystem, state: *mut HostStat
     }
     let in_file_system = scratch.climb.at;
     let found = mounts::find(frame, system.magic, system.device);
-    if !found && Task::current().mount_namespace() == host_namespace(state) {
+    if !found && Task::current().mount_namespace() == host_namespace(frame) {
         return line::SUPERBLOCK;
     }
     let mut flags = if found { 0 } else { DIRECTORY_FOREIGN };
@@ -309,16 +320,22 @@ fn climb_up(frame: &Frame, dentry: u64, system: FileSystem, state: *mut HostStat
     scratch.directory.depth = progress.depth;
     scratch.directory.hash = progress.hash;
     scratch.directory.entries = progress.entries;
+    // Names in it are neither too long nor too deep, and the mount namespace does not matter.
+    let short = length + 256 <= MAX_LENGTH && progress.depth < MAX_DEPTH;
+    let settled = progress.walk.state == 0 && progress.hashing == 0 && flags & DIRECTORY_FOREIGN == 0 && short;
+    let leaf = if settled { progress.walk.leaf(&HOST.paths, frame.tables()) } else { None };
+    scratch.directory.leaf = leaf.unwrap_or(DIRECTORY_READ);
     0
 }
 
 /// Goes from the directory to the place itself; gives why it cannot be told.
 #[inline(never)]
 fn arrive(attempt: &Attempt) -> u32 {
-    let (scratch, state) = (attempt.frame.scratch(), attempt.state);
+    let frame = &attempt.frame;
+    let scratch = frame.scratch();
     let directory = &scratch.directory;
     let progress = &mut scratch.progress;
-    if directory.flags & DIRECTORY_FOREIGN != 0 && Task::current().mount_namespace() == host_namespace(state) {
+    if directory.flags & DIRECTORY_FOREIGN != 0 && Task::current().mount_namespace() == host_namespace(frame) {
         return line::SUPERBLOCK;
     }
     progress.walk = Walk { state: directory.state, trees: directory.trees };
@@ -326,8 +343,7 @@ fn arrive(attempt: &Attempt) -> u32 {
     progress.entries = directory.entries;
     progress.depth = directory.depth;
     progress.line = 0;
-    // SAFETY: the map's only value; an aligned load does not tear.
-    progress.hashing = unsafe { (&raw const (*state).entries).read_volatile() };
+    progress.hashing = frame.entries();
     if attempt.root != 0 {
         return if directory.depth > MAX_DEPTH { line::DEPTH } else { 0 };
     }
@@ -349,15 +365,15 @@ fn arrive(attempt: &Attempt) -> u32 {
         return line::MEMORY;
     }
     progress.position = TOP;
-    repeat!(len + 1, step, &raw const attempt.frame);
+    repeat!(len + 1, step, &raw const *frame);
     if scratch.progress.line != 0 {
         return scratch.progress.line;
     }
-    if end_component(&attempt.frame).is_none() { line::MEMORY } else { 0 }
+    if end_component(frame).is_none() { line::MEMORY } else { 0 }
 }
 
 #[inline(always)]
-fn host_namespace(state: *mut HostState) -> u32 {
+fn host_namespace(frame: &Frame) -> u32 {
     // SAFETY: the map's only value; an aligned load does not tear.
-    unsafe { (&raw const (*state).mount_namespace).read_volatile() }
+    unsafe { (&raw const (*frame.state()).mount_namespace).read_volatile() }
 }

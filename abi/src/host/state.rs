@@ -126,10 +126,14 @@ pub struct Directory {
     pub entries: u64,
     /// [`DIRECTORY_FOREIGN`], [`DIRECTORY_FOLDS`].
     pub flags: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Leaf of the directory and of everything in it, where no pattern can match any more and no dynamic entry is in
+    /// force; [`DIRECTORY_READ`] where names must be read.
+    pub leaf: u32,
 }
 bytes!(Directory: 56);
+
+/// [`Directory::leaf`]: it depends on the name.
+pub const DIRECTORY_READ: u32 = u32::MAX;
 
 /// [`Directory::flags`]: on a file system that the host has not mounted.
 pub const DIRECTORY_FOREIGN: u32 = 1;

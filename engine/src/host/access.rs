@@ -82,6 +82,13 @@ impl<T: Tables> Classifier<'_, T> {
         Some(())
     }
 
+    /// Class of an operation, without setting it; 0 where no rule reads it.
+    #[inline(always)]
+    #[must_use]
+    pub fn operation(&self, op: u32) -> Option<u32> {
+        if self.reads(OP) { direct::<T, OP>(&self.host.chain, self.tables, op) } else { Some(0) }
+    }
+
     /// Sets a field whose class was found elsewhere: cgroup, group ids, ancestors.
     #[inline(always)]
     pub fn class<const FIELD: usize>(&self, access: &mut Access, class: u32) {

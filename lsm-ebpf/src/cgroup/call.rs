@@ -41,13 +41,10 @@ pub enum Family {
 /// Judges a call. Whether it goes on.
 #[inline(always)]
 pub fn passes(ctx: &SockAddrContext, op: u32, family: Family) -> bool {
-    if ctx.tgid() == 1 {
-        count(line::INIT);
-        return true;
-    }
     let outcome = judge(ctx, op, family);
-    count(outcome.line);
-    lets_through(outcome) || read(&HOST.chain.audit) != 0 || audit_cell()
+    let init = !lets_through(outcome) && ctx.tgid() == 1;
+    count(if init { line::INIT } else { outcome.line });
+    lets_through(outcome) || init || read(&HOST.chain.audit) != 0 || audit_cell()
 }
 
 #[inline(always)]

@@ -10,10 +10,10 @@ use ringfence_abi::host::{
 use ringfence_engine::ro::read;
 
 use crate::{
-    arena::{Arena, opaque},
+    arena::opaque,
     call::{bit, judged},
     kernel::{File, Task, argument, copy},
-    maps::{EXE_LEAVES, EXES, HOST, SUBJECTS, scratch, state},
+    maps::{EXE_LEAVES, EXES, HOST, SUBJECTS, scratch},
     repeat::repeat,
     report,
     scratch::{Frame, TOP},
@@ -60,8 +60,7 @@ fn h_bprm_committed_creds(ctx: LsmContext) -> i32 {
     }
     subject.exe = EXE_UNKNOWN;
     subject.flags = flags;
-    let (Some(scratch), Some(arena)) = (scratch(task), Arena::get()) else { return 0 };
-    let frame = Frame::new(scratch, arena);
+    let Some(frame) = Frame::new(scratch(task)) else { return 0 };
     subject.exe = identify(&frame, File::of_exec(argument(&ctx, 0))).unwrap_or(EXE_UNKNOWN);
     0
 }
@@ -120,7 +119,7 @@ fn id_of_key(frame: &Frame) -> Option<u32> {
     if let Some(id) = unsafe { EXES.get(key) } {
         return Some(*id);
     }
-    let count = &raw mut unsafe { &mut *state()? }.exes;
+    let count = &raw mut unsafe { &mut *frame.state() }.exes;
     let last = report::fetch_add(count, 1);
     if last >= EXES_COUNT as u64 - 1 {
         return None;

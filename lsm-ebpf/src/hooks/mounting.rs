@@ -11,7 +11,7 @@ use ringfence_abi::host::{
 use ringfence_engine::ro::read;
 
 use crate::{
-    arena::{Arena, opaque},
+    arena::opaque,
     call::{Call, bit, is_asked, judged, judged_always},
     kernel::{Dentry, Mount, SuperBlock, Task, argument, copy, short_string},
     maps::{HOST, MOUNTS, scratch, state},
@@ -132,9 +132,8 @@ fn h_sb_mount(ctx: LsmContext) -> i32 {
 #[lsm(hook = "sb_kern_mount")]
 fn h_sb_kern_mount(ctx: LsmContext) -> i32 {
     if keeps()
-        && let (Some(scratch), Some(arena)) = (scratch(Task::current()), Arena::get())
+        && let Some(frame) = Frame::new(scratch(Task::current()))
     {
-        let frame = Frame::new(scratch, arena);
         if frame.scratch().stash.set != 0 {
             frame.scratch().stash.set = 0;
             enter(&frame, SuperBlock(argument(&ctx, 0)));

@@ -5,6 +5,7 @@ use ringfence_abi::host::op::{APPEND, READ, WRITE};
 
 use crate::{
     call::{bit, judged},
+    judge::glance,
     kernel::{Dentry, File, argument},
     walk::Wish,
 };
@@ -43,6 +44,10 @@ fn h_file_open(ctx: LsmContext) -> i32 {
     let file = File(argument(&ctx, 0));
     let ops = asked(file);
     if ops == 0 {
+        return 0;
+    }
+    let read = ops == bit(READ);
+    if (read || ops == bit(WRITE)) && file.is_plain() && glance(file.dentry(), if read { READ } else { WRITE }) {
         return 0;
     }
     judged(DATA, |call| if call.file(file)? { call.ask(ops) } else { Some(true) })

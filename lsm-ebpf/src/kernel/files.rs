@@ -155,6 +155,11 @@ impl File {
     pub fn mode(self) -> u32 {
         load(self.0, FILE_MODE)
     }
+    /// Whether its data are those of the name it was opened by: it is neither an overlay's file nor stands behind one.
+    #[inline(always)]
+    pub fn is_plain(self) -> bool {
+        !self.is_backing() && self.inode().address() == self.dentry().inode().address()
+    }
     /// Whether it stands behind an overlay's file (`FMODE_BACKING`, 6.5 and newer).
     #[inline(always)]
     pub fn is_backing(self) -> bool {

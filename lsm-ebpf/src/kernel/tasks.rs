@@ -12,10 +12,10 @@ impl Task {
         // SAFETY: the helper has no preconditions.
         Self(unsafe { bpf_get_current_task_btf() }.cast())
     }
-    /// Id of its process.
+    /// PID 1, which is never refused.
     #[inline(always)]
-    pub fn process(self) -> u32 {
-        load(self.0, TASK_TGID)
+    pub fn is_init(self) -> bool {
+        load::<u32>(self.0, TASK_TGID) == 1
     }
     #[inline(always)]
     pub fn leader(self) -> Self {
