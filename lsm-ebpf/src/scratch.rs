@@ -38,7 +38,8 @@ pub struct Scratch {
     /// Non-zero: the call is refused.
     pub refused: u32,
     pub mask: u32,
-    pub zero: u32,
+    /// Non-zero: what lies below the place counts, too.
+    pub below: u32,
     pub places: [Place; 2],
     pub entry: EntryProbe,
     pub climb: Climb,
@@ -52,6 +53,15 @@ pub struct Scratch {
     /// Their sequences, from the last component upwards.
     pub sequences: [u32; MAX_VISITS],
     pub path: [u8; BUFFER],
+}
+
+impl Scratch {
+    /// [`Scratch::below`], as the verifier sees it: as it may be, not as it was last written.
+    #[inline(always)]
+    pub fn is_below(&self) -> bool {
+        // SAFETY: a reference is valid for reads.
+        unsafe { (&raw const self.below).read_volatile() != 0 }
+    }
 }
 
 /// An object's place among the paths.

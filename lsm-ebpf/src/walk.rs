@@ -67,6 +67,9 @@ pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
         return;
     }
     let scratch = frame.scratch();
+    // By way of memory: 6.1 takes the branch of a caller's constant for the only one, although another caller of the same
+    // program gives another.
+    scratch.below = u32::from(wish.below);
     let attempt = Attempt { frame: *frame, dentry, root: u32::from(root), text: u32::from(wish.text) };
     if !wish.text
         && let Some(kept) = recall(if root { dentry } else { parent }, frame.epoch())
@@ -85,12 +88,12 @@ pub fn locate(frame: &Frame, dentry: Dentry, number: usize, wish: Wish) {
             let why = arrive(&attempt);
             if rename_sequence() == scratch.directory.sequence {
                 scratch.progress.line = why;
-                return settle(frame, number, wish.below);
+                return settle(frame, number, scratch.is_below());
             }
         }
     }
     repeat!(ATTEMPTS, try_once, &raw const attempt);
-    settle(frame, number, wish.below);
+    settle(frame, number, scratch.is_below());
 }
 
 /// The leaf of a dentry in a warm directory in which names do not matter, if the sequence still is what is given with it.
