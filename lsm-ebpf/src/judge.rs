@@ -91,7 +91,7 @@ fn outcome(frame: &Frame, op: u32, number: usize) -> Option<Outcome> {
     let scratch = frame.scratch();
     let place = scratch.places.get(number)?;
     if frame.entries() != 0 {
-        if !subject::settle(frame) {
+        if !caller_is_known(frame) {
             return None;
         }
         if let Some(outcome) = entry(frame, op, place) {
@@ -106,10 +106,16 @@ fn outcome(frame: &Frame, op: u32, number: usize) -> Option<Outcome> {
     if let Some(outcome) = quick(&HOST, frame.tables(), path, op) {
         return Some(outcome);
     }
-    if !subject::settle(frame) {
+    if !caller_is_known(frame) {
         return None;
     }
     Some(search(&HOST.chain, frame.tables(), &mut Rules { frame: *frame }, &frame.scratch().access))
+}
+
+/// An explanation brings its caller along, and its program may not ask for task storage (not before 6.18).
+#[inline(always)]
+fn caller_is_known(frame: &Frame) -> bool {
+    explaining() || subject::settle(frame)
 }
 
 /// The walk over matching rules.
