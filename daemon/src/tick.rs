@@ -58,9 +58,10 @@ pub async fn interfaces(daemon: Arc<Daemon>, mut events: mpsc::Receiver<Event>) 
 pub fn follow_mounts(daemon: Arc<Daemon>) -> Result<()> {
     let watch = Kernel::watch_mounts()?;
     let follow = move || {
+        let mut patience = PollTimeout::NONE;
         loop {
             let mut polled = [PollFd::new(watch.as_fd(), PollFlags::POLLPRI | PollFlags::POLLERR)];
-            match poll(&mut polled, PollTimeout::NONE) {
+            match poll(&mut polled, patience) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
@@ -68,8 +69,11 @@ pub fn follow_mounts(daemon: Arc<Daemon>) -> Result<()> {
                     return;
                 }
             }
+            patience = PollTimeout::NONE;
             if let Err(error) = daemon.mounts_changed() {
                 tracing::error!(error = with_sources(&error), "the mount table could not be followed");
+                // Whether it changes again or not.
+                patience = PollTimeout::from(1_000_u16);
             }
         }
     };

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use ringfence_abi::host::{
     MOUNT_BY_MAGIC, MOUNT_PATH, MOUNT_ROOTS, Mount, MountKey,
     layout::{DENTRY_SB, SB_DEV, SB_MAGIC},
@@ -15,30 +16,35 @@ use crate::{
     scratch::{BUFFER, Climb, Frame, TOP},
 };
 
-/// What is mounted of the file system with this device.
+/// What is mounted of the file system.
 #[inline(always)]
-fn mount(device: u64, index: u32) -> Option<&'static Mount> {
+fn mount(file_system: u64, index: u32) -> Option<&'static Mount> {
     // SAFETY: the value may be replaced or go while it is read; the epoch then says that what was made of it is void.
-    unsafe { MOUNTS.get(&MountKey { device, index, zero: 0 }) }
+    unsafe { MOUNTS.get(&MountKey { file_system, index, zero: 0 }) }
 }
 
 /// The key that a file system's mounts are kept under.
 #[inline(always)]
-pub fn key(magic: u64, device: u32) -> u64 {
+pub fn key(magic: u64, address: u64, device: u32) -> u64 {
     let by_magic = MOUNT_BY_MAGIC | magic;
-    if mount(by_magic, 0).is_some() { by_magic } else { u64::from(device) }
+    if mount(by_magic, 0).is_some() {
+        by_magic
+    } else if mount(address, 0).is_some() {
+        address
+    } else {
+        u64::from(device)
+    }
 }
 
-/// The same for one that is at hand.
 #[inline(always)]
-pub fn device(super_block: SuperBlock) -> u64 {
-    key(super_block.magic(), super_block.device())
+fn key_of(super_block: SuperBlock) -> u64 {
+    key(super_block.magic(), super_block.address(), super_block.device())
 }
 
 /// Whether the host has mounted anything of the file system.
 #[inline(always)]
 pub fn is_known(super_block: SuperBlock) -> bool {
-    mount(device(super_block), 0).is_some()
+    mount(key_of(super_block), 0).is_some()
 }
 
 /// The same for the file system of a dentry whose address is known.
@@ -50,19 +56,50 @@ pub fn is_known_by_address(dentry: u64) -> bool {
     else {
         return false;
     };
-    mount(key(magic, device), 0).is_some()
+    mount(key(magic, super_block, device), 0).is_some()
+}
+
+/// Enters where a file system is mounted, unless a place of it is known. `true`: it was entered.
+#[inline(always)]
+pub fn enter(super_block: SuperBlock, mount: &mut Mount) -> bool {
+    let known = key_of(super_block);
+    if known & MOUNT_BY_MAGIC != 0 && known != super_block.address() {
+        return false;
+    }
+    mount.device = u64::from(super_block.device());
+    let key = MountKey { file_system: super_block.address(), index: 0, zero: 0 };
+    if super_block.is_fresh() {
+        // What is there was of another one at this address, or with this number.
+        remove(super_block);
+    } else if self::mount(known, 0).is_some() {
+        return false;
+    }
+    MOUNTS.insert(&key, mount, u64::from(BPF_NOEXIST)).is_ok()
+}
+
+/// Removes what is known of a file system. `true`: something was.
+#[inline(always)]
+pub fn remove(super_block: SuperBlock) -> bool {
+    let (mut any, mut index) = (false, 0);
+    while index < MOUNT_ROOTS {
+        for file_system in [super_block.address(), u64::from(super_block.device())] {
+            any |= MOUNTS.remove(&MountKey { file_system, index, zero: 0 }).is_ok();
+        }
+        index += 1;
+    }
+    any
 }
 
 /// Replaces the root of a mount, at the beginning of the path that was gathered, by the mount point. `false`: the host
 /// has not mounted this part of the file system.
 #[inline(always)]
-pub fn find(frame: &Frame, magic: u64, device: u32) -> bool {
+pub fn find(frame: &Frame, file_system: u64) -> bool {
     let scratch = frame.scratch();
-    scratch.climb.device = key(magic, device);
+    scratch.climb.file_system = file_system;
     scratch.climb.index = Climb::NO_MOUNT;
     scratch.climb.matched = 0;
     repeat!(MOUNT_ROOTS, choose, &raw const *frame);
-    let Some(mount) = mount(scratch.climb.device, scratch.climb.index) else { return false };
+    let Some(mount) = mount(scratch.climb.file_system, scratch.climb.index) else { return false };
     let len = mount.point_len;
     let at = scratch.climb.at + scratch.climb.matched;
     if len >= MOUNT_PATH as u32 || at < len {
@@ -81,7 +118,7 @@ pub fn find(frame: &Frame, magic: u64, device: u32) -> bool {
 unsafe extern "C" fn choose(index: u32, context: *mut c_void) -> i64 {
     let frame = Frame::of(context);
     let climb = &mut frame.scratch().climb;
-    let Some(mount) = mount(climb.device, index) else { return 1 };
+    let Some(mount) = mount(climb.file_system, index) else { return 1 };
     let len = mount.root_len;
     if len >= MOUNT_PATH as u32 {
         return 0;

@@ -105,8 +105,8 @@ pub struct Climb {
     pub at: u32,
     /// [`Climb::ARRIVED`], or why the path is unknown.
     pub line: u32,
-    /// Device whose mounts are looked up.
-    pub device: u64,
+    /// [`MountKey::file_system`](ringfence_abi::host::MountKey::file_system) whose mounts are looked up.
+    pub file_system: u64,
     /// The mount found: its number and the length of its root.
     pub index: u32,
     pub matched: u32,

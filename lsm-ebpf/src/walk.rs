@@ -225,6 +225,7 @@ unsafe extern "C" fn try_address(_: u32, context: *mut c_void) -> i64 {
 /// What the way up needs of a file system.
 #[derive(Clone, Copy)]
 struct FileSystem {
+    address: u64,
     root: u64,
     magic: u64,
     device: u32,
@@ -235,7 +236,13 @@ impl FileSystem {
     #[inline(always)]
     fn of(dentry: Dentry) -> Self {
         let block = dentry.super_block();
-        Self { root: block.root().address(), magic: block.magic(), device: block.device(), folds: dentry.folds() }
+        Self {
+            address: block.address(),
+            root: block.root().address(),
+            magic: block.magic(),
+            device: block.device(),
+            folds: dentry.folds(),
+        }
     }
 
     #[inline(always)]
@@ -243,7 +250,8 @@ impl FileSystem {
         let block: u64 = peek_member(dentry, DENTRY_SB)?;
         let magic: u64 = peek_member(block, SB_MAGIC)?;
         let folds = peek_member::<u32>(dentry, DENTRY_FLAGS)? & 2 != 0 && magic != 0x9fa0;
-        Some(Self { root: peek_member(block, SB_ROOT)?, magic, device: peek_member(block, SB_DEV)?, folds })
+        let (root, device) = (peek_member(block, SB_ROOT)?, peek_member(block, SB_DEV)?);
+        Some(Self { address: block, root, magic, device, folds })
     }
 }
 
@@ -281,7 +289,7 @@ fn climb_up(frame: &Frame, dentry: u64, system: FileSystem) -> u32 {
         return scratch.climb.line;
     }
     let in_file_system = scratch.climb.at;
-    let found = mounts::find(frame, system.magic, system.device);
+    let found = mounts::find(frame, mounts::key(system.magic, system.address, system.device));
     if !found && Task::current().mount_namespace() == host_namespace(frame) {
         return line::SUPERBLOCK;
     }

@@ -25,6 +25,7 @@ host:
     - {deny: {op: read, path: /c/y/there/**}, name: there}
     - {deny: {op: read, path: \"/c/*.d/*/x?[a-c]{1,22}\"}, name: glob}
     - {deny: {op: read, path: /mnt/vfat/secret}, name: folded}
+    - {deny: {op: umount, path: /kept/**}, name: kept}
 ";
 
 fn policy() -> Result<String> {
@@ -38,7 +39,7 @@ fn policy() -> Result<String> {
     for name in ["x.ac22", "xabc22", "xyd1", "xya2"] {
         put(format!("/c/a.d/b/{name}"), "x")?;
     }
-    for directory in ["/h/empty", "/h/disk", "/h/dead", "/h/second", "/c/in"] {
+    for directory in ["/h/empty", "/h/disk", "/h/dead", "/h/second", "/c/in", "/guest"] {
         make_directory(directory)?;
     }
     std::os::unix::fs::symlink("real", "/h/link")?;
@@ -184,6 +185,27 @@ fn mounts_that_come_and_go() -> Result<()> {
     })
 }
 
+/// Device numbers pass from file systems that come and go to others that stay, while the daemon reads the mount table
+/// for the one and the other: what is known of a mount is never what was true of the last one with its number.
+#[test]
+fn device_numbers_that_pass_on() -> Result<()> {
+    const ROUNDS: u64 = 200;
+    MACHINE.run(|machine| {
+        let passing = Attempt::new(["keep-on come-and-go tmpfs /guest"]).start()?;
+        let before = machine.hits()?;
+        for round in 0..ROUNDS {
+            let place = format!("/kept/{round}");
+            make_directory(&place)?;
+            let outcome = attempt([format!("mount tmpfs {place}"), format!("umount {place}")])?;
+            ensure!(outcome == "umount: EACCES", "`{outcome}` in round {round}");
+        }
+        let (hits, passed) = (machine.hits()?.since(&before, "kept")?, changes(passing)?);
+        ensure!(hits == ROUNDS, "{hits} counted of {ROUNDS}");
+        ensure!(passed > ROUNDS, "only {passed} came and went");
+        Ok(())
+    })
+}
+
 #[test]
 fn mounts_moved_and_bound() -> Result<()> {
     MACHINE.run(|machine| {
@@ -270,10 +292,11 @@ fn changes(changing: Waiting) -> Result<u64> {
 }
 
 /// A directory changes places all the time, by somebody who may, while somebody in it opens a file: at each of its places
-/// the file is protected, by another pattern. What the walk sees of both at once must not let it through.
+/// the file is protected, by another pattern. What the walk sees of both at once must not let it through; a walk that is
+/// torn three times is refused by the first rule that might mean the file.
 #[test]
 fn rename_against_open() -> Result<()> {
-    let rules = ["here", "there"];
+    let rules = ["here", "there", "unknown/torn"];
     MACHINE.run(|machine| {
         let changing = Attempt::new(["keep-on exchange /c/x/here /c/y/there"]).by("/bin/mover").start()?;
         let before = machine.hits()?;
@@ -281,7 +304,7 @@ fn rename_against_open() -> Result<()> {
         let (after, changed) = (machine.hits()?, changes(changing)?);
         let hits = rules.iter().map(|rule| after.since(&before, rule)).sum::<Result<u64>>()?;
         ensure!(changed > 500, "the names changed only {changed} times");
-        ensure!(outcome == "ok: 0" && hits == 1500, "{outcome} of 1500 got through, {hits} counted");
+        ensure!(outcome == "ok: 0" && hits >= 1500, "{outcome} of 1500 got through, {hits} counted");
         Ok(())
     })
 }

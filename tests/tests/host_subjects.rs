@@ -68,6 +68,21 @@ host:
     ))
 }
 
+/// The kernel's programs are asked what they would say of an access that nobody makes.
+#[test]
+fn accesses_are_explained() -> Result<()> {
+    MACHINE.run(|machine| {
+        for (access, verdict) in [
+            ("op=read path=/s/exe exe=/bin/subject uid=0", "deny"),
+            ("op=read path=/s/exe exe=/bin/mover uid=0", "allow"),
+            ("op=read path=/s/uid exe=/bin/subject uid=1000", "deny"),
+        ] {
+            machine.daemon.ctl(["explain", "--access", access, "--expect", verdict])?.done()?;
+        }
+        Ok(())
+    })
+}
+
 /// Reads the file that a rule protects, after these steps: refused by that rule and no other, or done.
 fn reads(machine: &Machine, program: &str, steps: &[&str], rule: &str, refused: bool) -> Result<()> {
     let open = if steps.contains(&"uring") { "uring-open" } else { "open" };

@@ -44,6 +44,7 @@ members! {
     SB_MAGIC = ("super_block", "s_magic");
     SB_FLAGS = ("super_block", "s_flags");
     SB_TYPE = ("super_block", "s_type");
+    SB_ACTIVE = ("super_block", "s_active.counter");
     FSTYPE_NAME = ("file_system_type", "name");
     PATH_DENTRY = ("path", "dentry");
     PATH_MNT = ("path", "mnt");

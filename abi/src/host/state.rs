@@ -51,9 +51,12 @@ pub const OWN_LINK: u32 = 3;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MountKey {
-    /// `s_dev` as the kernel keeps it (`major << 20 | minor`); for file systems that show the kernel's own state
-    /// (proc, sysfs ...), [`MOUNT_BY_MAGIC`] and the magic number: every instance of them is the same.
-    pub device: u64,
+    /// For file systems that show the kernel's own state (proc, sysfs ...), [`MOUNT_BY_MAGIC`] and the magic number:
+    /// every instance of them is the same. For what a program entered as it was mounted, the superblock's address; for
+    /// what user space found mounted, [`Mount::device`]. Looked up in this sequence. A device number is given to the
+    /// next file system before the last one is gone, and user space reads of either later still: what is known by its
+    /// address is never taken for another.
+    pub file_system: u64,
     /// Number, 0..[`MOUNT_ROOTS`].
     pub index: u32,
     /// Zero.
@@ -61,7 +64,15 @@ pub struct MountKey {
 }
 bytes!(MountKey: 16);
 
-/// Bit of [`MountKey::device`].
+impl MountKey {
+    /// Whether the key is a superblock's address, which is in the kernel's half.
+    #[must_use]
+    pub const fn is_address(&self) -> bool {
+        self.file_system >> 48 == 0xffff
+    }
+}
+
+/// Bit of [`MountKey::file_system`].
 pub const MOUNT_BY_MAGIC: u64 = 1 << 63;
 /// Magic numbers of the file systems that show the kernel's own state, and where they belong. User space enters all of
 /// them, mounted or not; they are looked up before the device is.
@@ -88,6 +99,8 @@ pub const MOUNT_PATH: usize = 256;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// `s_dev` as the kernel keeps it (`major << 20 | minor`); 0 where the key is a magic number.
+    pub device: u64,
     /// Bytes of `root`; 0: all of the file system.
     pub root_len: u32,
     /// Bytes of `point`; 0: it is mounted at `/`.
@@ -97,7 +110,7 @@ pub struct Mount {
     /// Host path of the mount point, without a trailing slash.
     pub point: [u8; MOUNT_PATH],
 }
-bytes!(Mount: 520);
+bytes!(Mount: 528);
 
 /// Value of the inode storage `DIRS`: the automaton after a directory's path. Valid only while all of `serial`, `epoch`,
 /// `sequence` and `age` are what they are now.

@@ -78,6 +78,12 @@ pub enum KernelError {
         /// Its size.
         limit: u32,
     },
+    /// A table changes faster than it can be read.
+    #[error("{what} changes all the time")]
+    Busy {
+        /// The table.
+        what: &'static str,
+    },
     /// The kernel refused to load a program.
     #[error("the kernel refuses the program {program}: {log}")]
     Load {

@@ -21,6 +21,8 @@ pub use ringfence_abi::zeroed;
 pub const ANY: u64 = 0;
 /// Insert only.
 pub const NO_EXIST: u64 = 1;
+/// Replace only.
+pub const EXIST: u64 = 2;
 
 /// The shape of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

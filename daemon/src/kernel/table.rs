@@ -12,7 +12,7 @@ use aya_obj::generated::bpf_map_type::{
 };
 use ringfence_abi::Bytes;
 
-use super::sys::{self, NO_EXIST};
+use super::sys::{self, EXIST, NO_EXIST};
 
 /// How many elements one system call moves.
 const BATCH: usize = 4096;
@@ -57,9 +57,27 @@ impl<K: Bytes, V: Bytes> Table<K, V> {
 
     /// Writes a value; whether the key is new.
     pub fn insert(&self, key: &K, value: &V) -> io::Result<bool> {
+        let new = self.add(key, value)?;
+        if !new {
+            self.set(key, value)?;
+        }
+        Ok(new)
+    }
+
+    /// Writes a value unless the key has one; whether it did.
+    pub fn add(&self, key: &K, value: &V) -> io::Result<bool> {
         match sys::update(self.as_fd(), sys::bytes(key), sys::bytes(value), NO_EXIST) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.set(key, value).map(|()| false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the value of a key; whether there was one.
+    pub fn replace(&self, key: &K, value: &V) -> io::Result<bool> {
+        match sys::update(self.as_fd(), sys::bytes(key), sys::bytes(value), EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }

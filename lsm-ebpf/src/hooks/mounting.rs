@@ -3,9 +3,9 @@
 //! A mount over a directory replaces what is below it, so it is asked as a rename onto it is. What the host's own
 //! namespace mounts is entered in the mount table at once, also while the daemon is dead.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, macros::lsm, programs::LsmContext};
+use aya_ebpf::{macros::lsm, programs::LsmContext};
 use ringfence_abi::host::{
-    KEEPS_MOUNTS, MOUNT_BY_MAGIC, MOUNT_PATH, MOUNT_ROOTS, MountKey,
+    KEEPS_MOUNTS, MOUNT_PATH,
     op::{APPEND, ATTR, CREATE, DELETE, EXEC, LINK, MAP_EXEC, MOUNT, READ, RENAME, UMOUNT, WRITE},
 };
 use ringfence_engine::ro::read;
@@ -14,7 +14,7 @@ use crate::{
     arena::opaque,
     call::{Call, bit, is_asked, judged, judged_always},
     kernel::{Dentry, Mount, SuperBlock, Task, argument, copy, short_string},
-    maps::{HOST, MOUNTS, scratch, state},
+    maps::{HOST, scratch, state},
     mounts, report,
     scratch::{Frame, TOP},
     walk::{self, Wish},
@@ -83,12 +83,7 @@ fn stash(frame: &Frame, place: Dentry) -> bool {
 /// Enters a file system at the place that was noted, unless the host has mounted it already.
 #[inline(always)]
 fn enter(frame: &Frame, super_block: SuperBlock) {
-    let device = mounts::device(super_block);
-    if device & MOUNT_BY_MAGIC != 0 {
-        return;
-    }
-    let key = MountKey { device, index: 0, zero: 0 };
-    if MOUNTS.insert(&key, &frame.scratch().stash.mount, u64::from(BPF_NOEXIST)).is_ok() {
+    if mounts::enter(super_block, &mut frame.scratch().stash.mount) {
         changed();
     }
 }
@@ -170,14 +165,7 @@ fn h_sb_free_security(ctx: LsmContext) -> i32 {
     if !keeps() {
         return 0;
     }
-    let device = u64::from(SuperBlock(argument(&ctx, 0)).device());
-    let mut gone = false;
-    let mut index = 0;
-    while index < MOUNT_ROOTS {
-        gone |= MOUNTS.remove(&MountKey { device, index, zero: 0 }).is_ok();
-        index += 1;
-    }
-    if gone {
+    if mounts::remove(SuperBlock(argument(&ctx, 0))) {
         changed();
     }
     0

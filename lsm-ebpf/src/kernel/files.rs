@@ -99,6 +99,15 @@ impl Inode {
 
 impl SuperBlock {
     #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+    /// Nobody has it but who is about to mount it.
+    #[inline(always)]
+    pub fn is_fresh(self) -> bool {
+        load::<i32>(self.0, SB_ACTIVE) == 1
+    }
+    #[inline(always)]
     pub fn root(self) -> Dentry {
         Dentry(load(self.0, SB_ROOT))
     }

@@ -70,17 +70,17 @@ pub fn table(lines: &[Line]) -> (HashMap<MountKey, Mount>, Vec<String>) {
         // The longest first: it is the one that counts.
         known.sort_by_key(|line| std::cmp::Reverse(line.root.len()));
         for (index, line) in (0..).zip(known) {
-            table.insert(MountKey { device, index, zero: 0 }, entry(&line.root, &line.point));
+            table.insert(MountKey { file_system: device, index, zero: 0 }, entry(device, &line.root, &line.point));
         }
     }
     for ((magic, usual), kind) in KERNEL_CONTENT.into_iter().zip(KERNEL_KINDS) {
         // Wherever the host has it; where it belongs if the host has none, because others may still mount one.
         let first = lines.iter().find(|line| line.kind == kind && line.root.is_empty());
         let point = first.map_or(usual.as_bytes(), |line| &line.point);
-        let device = MOUNT_BY_MAGIC | u64::from(magic);
+        let file_system = MOUNT_BY_MAGIC | u64::from(magic);
         table.insert(
-            MountKey { device, index: 0, zero: 0 },
-            entry(b"", if point.len() <= MOUNT_PATH { point } else { usual.as_bytes() }),
+            MountKey { file_system, index: 0, zero: 0 },
+            entry(0, b"", if point.len() <= MOUNT_PATH { point } else { usual.as_bytes() }),
         );
     }
     (table, left_out)
@@ -90,7 +90,7 @@ pub fn table(lines: &[Line]) -> (HashMap<MountKey, Mount>, Vec<String>) {
 /// the table.
 pub fn host_path(table: &HashMap<MountKey, Mount>, device: u64, path: &[u8]) -> Option<Vec<u8>> {
     (0..MOUNT_ROOTS).find_map(|index| {
-        let mount = table.get(&MountKey { device, index, zero: 0 })?;
+        let mount = table.get(&MountKey { file_system: device, index, zero: 0 })?;
         let root = mount.root.get(..mount.root_len as usize)?;
         let point = mount.point.get(..mount.point_len as usize)?;
         within(path, root).then(|| [point, &path[root.len()..]].concat())
@@ -110,13 +110,19 @@ fn within(path: &[u8], of: &[u8]) -> bool {
 }
 
 /// Both are at most [`MOUNT_PATH`] bytes long.
-fn entry(root: &[u8], point: &[u8]) -> Mount {
+fn entry(device: u64, root: &[u8], point: &[u8]) -> Mount {
     let padded = |path: &[u8]| {
         let mut bytes = [0; MOUNT_PATH];
         bytes[..path.len()].copy_from_slice(path);
         bytes
     };
-    Mount { root_len: root.len() as u32, point_len: point.len() as u32, root: padded(root), point: padded(point) }
+    Mount {
+        device,
+        root_len: root.len() as u32,
+        point_len: point.len() as u32,
+        root: padded(root),
+        point: padded(point),
+    }
 }
 
 fn path(column: &[u8]) -> Vec<u8> {

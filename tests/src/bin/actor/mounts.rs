@@ -39,6 +39,11 @@ pub fn step(actor: &mut Actor, word: &str, operands: &Operands) -> Option<Result
         }
         // PID
         "join-mounts" => join_mounts(operands),
+        // TYPE PLACE: is mounted there for a moment.
+        "come-and-go" => (|| {
+            mount(Some(first()?), operands.get(1)?, Some(first()?), MsFlags::empty(), NONE)?;
+            Ok(umount2(operands.get(1)?, MntFlags::empty())?)
+        })(),
         // SOURCE PLACE
         "bind" => (|| Ok(mount(Some(first()?), operands.get(1)?, NONE, MsFlags::MS_BIND, NONE)?))(),
         "rbind" => (|| Ok(mount(Some(first()?), operands.get(1)?, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?))(),
