@@ -57,7 +57,7 @@ const MODULES: [&str; 11] = [
     "overlay",
 ];
 /// Seconds a machine may run; emulation makes everything about ten times slower.
-const SECONDS: &str = "1800";
+const SECONDS: &str = "2700";
 /// What `vm-init` prints at the end when all is well.
 const PASSED: &str = "vm-init: passed";
 
