@@ -52,7 +52,7 @@ pub const LENGTH: usize = 7;
 pub const MARK: usize = 8;
 /// Interface; its class comes from [`crate::interface::Interface`].
 pub const INTERFACE: usize = 9;
-/// Connection state; arrives with its issue.
+/// Connection state; direct index [`STATE_NEW`] and following.
 pub const STATE: usize = 10;
 /// First of the fields of source membership in dynamic sets: eight sets a field, the class is the mask.
 pub const SRC_SETS: usize = 11;
@@ -110,6 +110,21 @@ pub const VLAN_SPACE: u32 = 4097;
 pub const LENGTH_ABSENT: u32 = 65_536;
 /// Size of the direct table.
 pub const LENGTH_SPACE: u32 = 65_537;
+
+/// Direct index of [`STATE`]: nothing of the connection has been answered, or it is none yet.
+pub const STATE_NEW: u32 = 0;
+/// Part of a connection that both sides take part in.
+pub const STATE_ESTABLISHED: u32 = 1;
+/// An ICMP error about a known connection.
+pub const STATE_RELATED: u32 = 2;
+/// What no connection begins with and none that is known goes on with.
+pub const STATE_INVALID: u32 = 3;
+/// Not an IP packet.
+pub const STATE_ABSENT: u32 = 4;
+/// A later fragment whose first one is not known, a protocol that cannot be reached.
+pub const STATE_UNKNOWN: u32 = 5;
+/// Size of the direct table.
+pub const STATE_SPACE: u32 = 6;
 
 /// Bit of [`Trie`] top entries and leaf words: the rest is a class. Otherwise the rest is a node number.
 pub const LEAF: u32 = 1 << 31;

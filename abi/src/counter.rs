@@ -51,5 +51,11 @@ pub const TABLES: u32 = 16;
 /// Packets with a field in the state *unknown* (a later fragment's ports, an over-long extension chain). They are
 /// also counted by the rule that decides.
 pub const UNKNOWN: u32 = 17;
+/// Packets of connections that `ringctl connections --kill` ended: dropped.
+pub const KILLED: u32 = 18;
+/// Connections that stay in the pool of the unproven, because that of the established ones is full.
+pub const CONNECTIONS_FULL: u32 = 19;
+/// Later fragments that begin inside the first one: dropped.
+pub const FRAGMENT_OVERLAP: u32 = 20;
 /// How many built-in counters a chain has; the chain's rules follow.
-pub const BUILTINS: u32 = 18;
+pub const BUILTINS: u32 = 21;

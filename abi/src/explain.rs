@@ -13,8 +13,8 @@ pub struct Question {
     pub mark: u32,
     /// A VLAN tag held in the skb: bit 16 set, tag control information below; 0: none.
     pub vlan: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Direct index of [`crate::chain::STATE`] that the packet is taken to be in.
+    pub state: u32,
 }
 bytes!(Question: 16);
 

@@ -29,8 +29,15 @@ pub const NO_SLOT: u8 = 0xff;
 pub struct Cell {
     /// See [`CellWord`].
     pub word: u64,
-    /// Room for the host half.
-    pub reserved: [u64; 7],
+    /// The last number that a generation was given for its host half.
+    pub serial: u64,
+    /// Grows with every change of what decides about packets: generations, dynamic entries, elements of sets. What is
+    /// remembered of a connection holds for one value of its low 32 bits.
+    pub epoch: u64,
+    /// When the programs last looked for expired connections, because the pool was full.
+    pub swept: u64,
+    /// Zero.
+    pub reserved: [u64; 4],
 }
 bytes!(Cell: 64);
 

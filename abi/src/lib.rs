@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod chain;
+pub mod connection;
 pub mod counter;
 pub mod dynamic;
 pub mod explain;
@@ -16,7 +17,7 @@ pub mod names;
 pub mod verdict;
 
 /// Version of every layout in this crate and of the pinned maps. Bump it with any change of a size or an offset.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// A type that may be copied to and from kernel memory as bytes.
 ///

@@ -52,6 +52,14 @@ pub const ENTRY_LENGTHS: &str = "ENTRY_LENGTHS";
 pub const ELEMENTS: &str = "ELEMENTS";
 /// [`crate::dynamic::Lengths`] of the sets.
 pub const SET_LENGTHS: &str = "SET_LENGTHS";
+/// [`crate::connection::Connection`]s that are established.
+pub const CONNECTIONS: &str = "CONNECTIONS";
+/// [`crate::connection::Connection`]s that came in and are not proven yet.
+pub const HALF_IN: &str = "HALF_IN";
+/// [`crate::connection::Connection`]s that this host began and nobody has answered.
+pub const HALF_OUT: &str = "HALF_OUT";
+/// [`crate::connection::Fragment`]s.
+pub const FRAGMENTS: &str = "FRAGMENTS";
 /// [`crate::explain::Question`].
 pub const EXPLAIN_IN: &str = "EXPLAIN_IN";
 /// [`crate::explain::Answer`].
@@ -59,6 +67,8 @@ pub const EXPLAIN_OUT: &str = "EXPLAIN_OUT";
 
 /// Read-only global: `[crate::chain::ChainConsts; 2]`, ingress then egress.
 pub const CHAINS: &str = "CHAINS";
+/// Read-only global: [`crate::connection::TrackConsts`].
+pub const TRACK: &str = "TRACK";
 /// Read-only global `u32`: non-zero in programs that explain.
 pub const EXPLAIN: &str = "EXPLAIN";
 

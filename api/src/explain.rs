@@ -65,6 +65,23 @@ pub struct Packet {
     /// Hop limit; 64 unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
+    /// State of its connection.
+    pub state: PacketState,
+}
+
+/// The state of the connection that a packet is taken to be of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PacketState {
+    /// It begins one.
+    #[default]
+    New,
+    /// Both sides have been heard.
+    Established,
+    /// An error about one.
+    Related,
+    /// Of none.
+    Invalid,
 }
 
 /// Whether a packet arrives or leaves.

@@ -46,7 +46,9 @@ pub use entry::{
     UndoRequest, What,
 };
 pub use error::{Diagnostic, ErrorBody, ErrorCode, Severity};
-pub use explain::{Access, AccessRequest, Considered, ExplainRequest, Explanation, Packet, PacketDirection};
+pub use explain::{
+    Access, AccessRequest, Considered, ExplainRequest, Explanation, Packet, PacketDirection, PacketState,
+};
 pub use generation::{
     ApplyAnswer, ApplyRequest, ApplySource, Change, ChangeKind, Diff, DiffQuery, FileDiff, Generation,
     GenerationAnswer, GenerationRequest, GenerationState, GenerationText, PolicyText,

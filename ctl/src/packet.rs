@@ -1,6 +1,6 @@
 //! A packet from the policy crate's form to the daemon's.
 
-use ringfence_api::{Packet, PacketDirection};
+use ringfence_api::{Packet, PacketDirection, PacketState};
 use ringfence_policy::model::TestPacket;
 
 /// The packet as the daemon takes it.
@@ -22,6 +22,7 @@ pub fn to_api(packet: TestPacket, ingress: bool) -> Packet {
         length,
         fragment,
         hop_limit,
+        state,
     } = packet;
     Packet {
         direction: if ingress { PacketDirection::Ingress } else { PacketDirection::Egress },
@@ -39,5 +40,11 @@ pub fn to_api(packet: TestPacket, ingress: bool) -> Packet {
         length,
         fragment,
         hop_limit,
+        state: match state {
+            0 => PacketState::New,
+            1 => PacketState::Established,
+            2 => PacketState::Related,
+            _ => PacketState::Invalid,
+        },
     }
 }

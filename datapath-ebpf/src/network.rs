@@ -6,6 +6,8 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+#[path = "network/again.rs"]
+mod again;
 #[path = "network/arena.rs"]
 mod arena;
 #[path = "network/host.rs"]
@@ -20,6 +22,8 @@ mod packet;
 mod repeat;
 #[path = "network/report.rs"]
 mod report;
+#[path = "network/track.rs"]
+mod track;
 
 use aya_ebpf::{
     bindings::{
@@ -31,9 +35,11 @@ use aya_ebpf::{
 };
 use ringfence_abi::{counter::MALFORMED, verdict::DROP};
 use ringfence_engine::{
+    deep::Deep,
     fields::{Fields, Malformed},
     judge::{Judgement, judge},
     parse::{Link, parse},
+    ro,
     search::Outcome,
 };
 
@@ -86,35 +92,41 @@ fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
     let consts = maps::consts::<EGRESS>();
     let mut kernel = Kernel::new::<EGRESS>(packet, consts);
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), maps::scratch()) else {
-        return kernel.decided(Judgement { outcome: Outcome::TABLES, entry: 0 });
+        return kernel.decided(Judgement::early(Outcome::TABLES));
     };
-    // SAFETY: this CPU's own memory; the engine's other users of it do not touch the fields.
-    let fields = unsafe { &mut (*scratch).fields };
-    let judgement = match read_headers(packet, &kernel, l3, fields) {
-        Err(reason) => {
-            let line = MALFORMED + reason as u32;
-            Judgement { outcome: Outcome { line, verdict: u32::from(DROP) }, entry: 0 }
-        }
-        Ok(()) => {
-            kernel.without_link(fields.network);
-            if fields.unknown != 0 {
-                kernel.unknown();
-            }
-            judge(consts, &arena, &mut kernel, fields, EGRESS)
-        }
-    };
-    kernel.decided(judgement)
+    // SAFETY: this CPU's own memory; the engine's other users of it do not touch these.
+    let (fields, deep) = unsafe { (&mut (*scratch).fields, &mut (*scratch).deep) };
+    if let Err(reason) = read_headers(packet, &kernel, l3, fields, deep) {
+        let line = MALFORMED + reason as u32;
+        return kernel.decided(Judgement::early(Outcome { line, verdict: u32::from(DROP) }));
+    }
+    kernel.without_link(fields.network);
+    if fields.unknown != 0 {
+        kernel.unknown();
+    }
+    let judgement = judge(consts, &arena, &mut kernel, fields, EGRESS);
+    let goes_on = kernel.decided(judgement);
+    if goes_on {
+        kernel.keep(fields, &judgement);
+    }
+    goes_on
 }
 
 /// Parses; where headers lie in fragments of an skb, once more after they are pulled together.
 ///
 /// Written out twice: a loop around calls is a "back-edge" to 6.1 where LLVM enters it behind the call.
 #[inline(always)]
-fn read_headers<P: Packet>(packet: &mut P, kernel: &Kernel, l3: bool, fields: &mut Fields) -> Result<(), Malformed> {
-    let link = Link { l3, tag: kernel.tag(packet) };
-    let parsed = parse(&packet.frame(), link, fields);
+fn read_headers<P: Packet>(
+    packet: &mut P,
+    kernel: &Kernel,
+    l3: bool,
+    fields: &mut Fields,
+    deep: &mut Deep,
+) -> Result<(), Malformed> {
+    let link = Link { l3, tag: kernel.tag(packet), deep: ro::read(&maps::track().on) != 0 };
+    let parsed = parse(&packet.frame(), link, fields, deep);
     if parsed == Err(Malformed::Unreadable) && packet.pull() {
-        return parse(&packet.frame(), link, fields);
+        return parse(&packet.frame(), link, fields, deep);
     }
     parsed
 }

@@ -2,7 +2,7 @@
 
 use ringfence_abi::chain::{
     ChainConsts, DPORT, DST, DST_SETS, INTERFACE, IP, LENGTH, MARK, PROTO, SETS_ABSENT, SETS_PER_FIELD, SPORT, SRC,
-    SRC_SETS, TRIE_DST4, TRIE_DST6, TRIE_MARK, TRIE_SRC4, TRIE_SRC6, VLAN,
+    SRC_SETS, STATE, TRIE_DST4, TRIE_DST6, TRIE_MARK, TRIE_SRC4, TRIE_SRC6, VLAN,
 };
 
 use crate::{
@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub mark: Option<u32>,
     /// Class of the interface.
     pub interface: u32,
+    /// Direct index of the connection's state.
+    pub state: u32,
     /// Bit `i`: the source is in the dynamic set `src_sets[i]`.
     pub src_sets: u64,
     /// The same for the destination.
@@ -56,9 +58,9 @@ impl Classes for Headers<'_> {
                 None => Some(ABSENT),
             },
             INTERFACE => Some(around.interface),
+            STATE => direct::<T, STATE>(consts, tables, around.state),
             SRC_SETS..DST_SETS => Some(members(fields, around.src_sets, FIELD - SRC_SETS)),
             DST_SETS.. => Some(members(fields, around.dst_sets, FIELD - DST_SETS)),
-            _ => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The way of a parsed packet: floor, dynamic entries, rules, default. One text for the kernel programs and user space.
 
 use ringfence_abi::{
-    chain::{ChainConsts, INTERFACE, MARK},
+    chain::{ChainConsts, INTERFACE, MARK, STATE},
     counter::{DYNAMIC, FLOOR},
     interface::LOOPBACK_IFINDEX,
     verdict::ACCEPT,
@@ -41,6 +41,10 @@ pub trait Host<T: Tables>: Walker<T> {
     fn interface_class(&self) -> u32;
     /// `skb->mark`; `None` where there is none.
     fn mark(&self) -> Option<u32>;
+    /// Looks up what is remembered of the packet's connection, before anything but the floor is asked; what that settles.
+    fn track(&mut self, fields: &Fields) -> Option<Outcome>;
+    /// Direct index of the state that [`Host::track`] found.
+    fn state(&self) -> u32;
     /// The dynamic entry that decides about the packet.
     fn entry(&self, fields: &Fields) -> Option<Entry>;
     /// Membership of the source (or destination) in the chain's dynamic sets, bit `i` for set `i`.
@@ -54,6 +58,17 @@ pub struct Judgement {
     pub outcome: Outcome,
     /// Id of the dynamic entry that decided, when the line is [`DYNAMIC`].
     pub entry: u64,
+    /// The rules or the default decided, and no dynamic set holds an address of the packet.
+    pub plain: bool,
+}
+
+impl Judgement {
+    /// What something before the rules decided.
+    #[inline(always)]
+    #[must_use]
+    pub fn early(outcome: Outcome) -> Self {
+        Self { outcome, entry: 0, plain: false }
+    }
 }
 
 /// Judges a packet that could be parsed.
@@ -66,12 +81,15 @@ pub fn judge<T: Tables, H: Host<T>>(
     egress: bool,
 ) -> Judgement {
     if let Some(line) = floor::line(fields, read(&consts.floor), egress, host.ifindex() == LOOPBACK_IFINDEX) {
-        return Judgement { outcome: Outcome { line: FLOOR + line, verdict: u32::from(ACCEPT) }, entry: 0 };
+        return Judgement::early(Outcome { line: FLOOR + line, verdict: u32::from(ACCEPT) });
+    }
+    if let Some(outcome) = host.track(fields) {
+        return Judgement::early(outcome);
     }
     if fields.family != FAMILY_NONE
         && let Some(entry) = host.entry(fields)
     {
-        return Judgement { outcome: Outcome { line: DYNAMIC, verdict: entry.verdict }, entry: entry.id };
+        return Judgement { outcome: Outcome { line: DYNAMIC, verdict: entry.verdict }, entry: entry.id, plain: false };
     }
     let active = read(&consts.active);
     let mut around = Surroundings::default();
@@ -81,13 +99,17 @@ pub fn judge<T: Tables, H: Host<T>>(
     if active & (1 << MARK) != 0 {
         around.mark = host.mark();
     }
+    if active & (1 << STATE) != 0 {
+        around.state = host.state();
+    }
     if read(&consts.src_set_count) != 0 && fields.family != FAMILY_NONE {
         around.src_sets = host.members(fields, true);
     }
     if read(&consts.dst_set_count) != 0 && fields.family != FAMILY_NONE {
         around.dst_sets = host.members(fields, false);
     }
-    Judgement { outcome: search(consts, tables, host, &Headers { fields, around: &around }), entry: 0 }
+    let plain = around.src_sets | around.dst_sets == 0;
+    Judgement { outcome: search(consts, tables, host, &Headers { fields, around: &around }), entry: 0, plain }
 }
 
 /// What the rules and the default say of a packet or a call.

@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod bits;
 pub mod classify;
+pub mod deep;
 pub mod fields;
 pub mod floor;
 pub mod host;
@@ -18,6 +19,7 @@ pub mod parse;
 pub mod ro;
 pub mod search;
 pub mod slice;
+pub mod track;
 pub mod trie;
 
 /// A chain's arena.

@@ -9,6 +9,7 @@ use ringfence_abi::chain::{
 
 use crate::{
     Frame,
+    deep::{self, Deep},
     fields::{FAMILY_V4, FAMILY_V6, Fields, Malformed},
 };
 
@@ -20,11 +21,11 @@ pub const MAX_TAGS: u32 = 2;
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
 
-const ICMP: u32 = 1;
-const TCP: u32 = 6;
-const UDP: u32 = 17;
+pub(crate) const ICMP: u32 = 1;
+pub(crate) const TCP: u32 = 6;
+pub(crate) const UDP: u32 = 17;
 const DCCP: u32 = 33;
-const ICMPV6: u32 = 58;
+pub(crate) const ICMPV6: u32 = 58;
 const SCTP: u32 = 132;
 const UDPLITE: u32 = 136;
 const FRAGMENT: u32 = 44;
@@ -36,12 +37,15 @@ pub struct Link {
     pub l3: bool,
     /// The id of a VLAN tag held outside the frame, or [`VLAN_ABSENT`].
     pub tag: u32,
+    /// Read what tracking needs, too.
+    pub deep: bool,
 }
 
-/// Parses the headers into `fields`, whatever stood there before.
+/// Parses the headers into `fields` and `deep`, whatever stood there before.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, link: Link, fields: &mut Fields) -> Result<(), Malformed> {
+pub fn parse<F: Frame>(frame: &F, link: Link, fields: &mut Fields, deep: &mut Deep) -> Result<(), Malformed> {
     fields.reset(link.tag);
+    deep.reset();
     if link.l3 {
         let first = read::<F, 1>(frame, 0, Malformed::TruncatedLink)?;
         fields.ethertype = match first[0] >> 4 {
@@ -53,8 +57,8 @@ pub fn parse<F: Frame>(frame: &F, link: Link, fields: &mut Fields) -> Result<(),
         ethernet(frame, fields)?;
     }
     match fields.ethertype {
-        IPV4 => ipv4(frame, fields),
-        IPV6 => ipv6(frame, fields),
+        IPV4 => ipv4(frame, link.deep, fields, deep),
+        IPV6 => ipv6(frame, link.deep, fields, deep),
         _ => Ok(()),
     }
 }
@@ -88,7 +92,7 @@ fn is_tag(ethertype: u32) -> bool {
 }
 
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
+fn ipv4<F: Frame>(frame: &F, wanted: bool, fields: &mut Fields, deep: &mut Deep) -> Result<(), Malformed> {
     let start = fields.network;
     let header = read::<F, 20>(frame, start, Malformed::TruncatedNetwork)?;
     let header_len = u32::from(header[0] & 15) * 4;
@@ -98,6 +102,7 @@ fn ipv4<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     let mut total = be16(header[2], header[3]);
     let tos = header[1];
     let fragment = be16(header[6], header[7]);
+    let id = be16(header[4], header[5]);
     let proto = u32::from(header[9]);
     fields.family = FAMILY_V4;
     fields.hop_limit = u32::from(header[8]);
@@ -115,15 +120,18 @@ fn ipv4<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     }
     fields.length = total.min(0xffff);
     fields.ip = ip_index(FAMILY_V4, tos, fragment & 0x3fff != 0);
-    transport(
-        frame,
-        fields,
-        Upper { proto, offset: start + header_len, end: start + total, later: fragment & 0x1fff != 0 },
-    )
+    if fragment & 0x3fff != 0 {
+        deep.id = id;
+        deep.next = proto;
+        deep.offset = (fragment & 0x1fff) * 8;
+        deep.size = total - header_len;
+    }
+    let upper = Upper { proto, offset: start + header_len, end: start + total, later: fragment & 0x1fff != 0 };
+    transport(frame, wanted, fields, deep, upper)
 }
 
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
+fn ipv6<F: Frame>(frame: &F, wanted: bool, fields: &mut Fields, deep: &mut Deep) -> Result<(), Malformed> {
     let start = fields.network;
     let header = read::<F, 40>(frame, start, Malformed::TruncatedNetwork)?;
     if header[0] >> 4 != 6 {
@@ -146,21 +154,21 @@ fn ipv6<F: Frame>(frame: &F, fields: &mut Fields) -> Result<(), Malformed> {
     fields.length = (end - start).min(0xffff);
 
     let mut chain = Extensions { proto, offset: start + 40, end, fragment: false, later: false };
-    let _: bool = chain.follow(frame)?
-        && chain.follow(frame)?
-        && chain.follow(frame)?
-        && chain.follow(frame)?
-        && chain.follow(frame)?
-        && chain.follow(frame)?
-        && chain.follow(frame)?
-        && chain.follow(frame)?;
+    let _: bool = chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?
+        && chain.follow(frame, deep)?;
     let Extensions { proto, offset, fragment, later, .. } = chain;
     fields.ip = ip_index(FAMILY_V6, class, fragment);
     if is_extension(proto) {
         unknown_protocol(fields);
         return Ok(());
     }
-    transport(frame, fields, Upper { proto, offset, end, later })
+    transport(frame, wanted, fields, deep, Upper { proto, offset, end, later })
 }
 
 /// Where the chain of extension headers has been followed to.
@@ -178,7 +186,7 @@ struct Extensions {
 impl Extensions {
     /// Follows one header; `false`: there is none, or it cannot be known because this is a later fragment.
     #[inline(always)]
-    fn follow<F: Frame>(&mut self, frame: &F) -> Result<bool, Malformed> {
+    fn follow<F: Frame>(&mut self, frame: &F, deep: &mut Deep) -> Result<bool, Malformed> {
         if self.later || !is_extension(self.proto) {
             return Ok(false);
         }
@@ -192,6 +200,10 @@ impl Extensions {
             // Offset 0 without "more" is an atomic fragment (RFC 6946): a whole packet.
             self.fragment |= word & 0xfff9 != 0;
             self.later = word & 0xfff8 != 0;
+            deep.id = be32(head, 4);
+            deep.next = u32::from(head[0]);
+            deep.offset = word & 0xfff8;
+            deep.size = self.end - self.offset - 8;
         } else {
             len += u32::from(head[1]) * 8;
             if self.offset + len > self.end {
@@ -220,10 +232,17 @@ struct Upper {
 }
 
 #[inline(always)]
-fn transport<F: Frame>(frame: &F, fields: &mut Fields, upper: Upper) -> Result<(), Malformed> {
+fn transport<F: Frame>(
+    frame: &F,
+    wanted: bool,
+    fields: &mut Fields,
+    deep: &mut Deep,
+    upper: Upper,
+) -> Result<(), Malformed> {
     let Upper { proto, offset, end, later } = upper;
-    let ports = matches!(proto, TCP | UDP | SCTP | UDPLITE | DCCP);
+    let ports = has_ports(proto);
     fields.proto = proto;
+    deep.proto = proto;
     if later {
         if ports {
             fields.sport = PORT_UNKNOWN;
@@ -251,6 +270,9 @@ fn transport<F: Frame>(frame: &F, fields: &mut Fields, upper: Upper) -> Result<(
     } else {
         let message = be16(head[0], head[1]);
         fields.proto = if proto == ICMP { PROTO_ICMP } else { PROTO_ICMPV6 } + message;
+        if wanted {
+            deep::icmp(frame, proto == ICMPV6, u32::from(head[0]), (offset, end), deep)?;
+        }
     }
     if proto == TCP {
         let head = read::<F, 2>(frame, offset + 12, Malformed::TruncatedTransport)?;
@@ -259,11 +281,25 @@ fn transport<F: Frame>(frame: &F, fields: &mut Fields, upper: Upper) -> Result<(
             return Err(Malformed::TruncatedTransport);
         }
         fields.proto = PROTO_TCP + u32::from(head[1]);
+        if wanted {
+            let numbers = read::<F, 8>(frame, offset + 4, Malformed::TruncatedTransport)?;
+            deep.seq = be32(numbers, 0);
+            deep.ack = be32(numbers, 4);
+            // SYN and FIN take a number each.
+            let flags = u32::from(head[1] >> 1 & 1) + u32::from(head[1] & 1);
+            deep.end = deep.seq.wrapping_add(end - offset - header_len + flags);
+        }
         segment_length(frame, fields, offset + header_len);
     } else if proto == UDP {
         segment_length(frame, fields, offset + 8);
     }
     Ok(())
+}
+
+/// Whether a protocol's header begins with a source and a destination port.
+#[inline(always)]
+pub(crate) fn has_ports(proto: u32) -> bool {
+    matches!(proto, TCP | UDP | SCTP | UDPLITE | DCCP)
 }
 
 /// The length that matters is that of the packets on the wire.
@@ -296,7 +332,11 @@ fn lacks<F: Frame>(frame: &F, end: u32) -> bool {
 
 /// Bytes in place, or why not: `truncated` when the packet ends before them.
 #[inline(always)]
-fn read<F: Frame, const N: usize>(frame: &F, offset: u32, truncated: Malformed) -> Result<&[u8; N], Malformed> {
+pub(crate) fn read<F: Frame, const N: usize>(
+    frame: &F,
+    offset: u32,
+    truncated: Malformed,
+) -> Result<&[u8; N], Malformed> {
     match frame.at::<N>(offset) {
         Some(bytes) => Ok(bytes),
         None if offset + N as u32 > frame.total() => Err(truncated),
@@ -305,16 +345,16 @@ fn read<F: Frame, const N: usize>(frame: &F, offset: u32, truncated: Malformed) 
 }
 
 #[inline(always)]
-fn be16(high: u8, low: u8) -> u32 {
+pub(crate) fn be16(high: u8, low: u8) -> u32 {
     u32::from(high) << 8 | u32::from(low)
 }
 
 #[inline(always)]
-fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+pub(crate) fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[inline(always)]
-fn be64<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+pub(crate) fn be64<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
     u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
 }

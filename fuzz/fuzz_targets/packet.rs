@@ -59,6 +59,7 @@ fuzz_target!(|data: &[u8]| {
         segment: if at_tc && place & 8 != 0 { 1400 } else { 0 },
         tag: (at_tc && place & 16 != 0).then_some(u16::from(place)),
         mark: None,
+        state: place >> 6,
     };
     let judged = judge(policy, &context, &parse(frame, &context), &no_members, &[]);
     let chain = compiled.ingress.as_ref().expect("the policy has the chain");
@@ -71,6 +72,7 @@ fuzz_target!(|data: &[u8]| {
             l3: context.l3,
             tag: context.tag,
             mark: None,
+            state: context.state,
             interface: "eth0",
             loopback: context.loopback,
             members: &no_members,

@@ -11,11 +11,13 @@ use ringfence_abi::{
     verdict::DROP,
 };
 use ringfence_engine::{
+    deep::Deep,
     fields::{FAMILY_V4, Fields},
     judge::{Entry, Host, Walker, judge},
     parse::{Link, parse},
     search::{Outcome, Search, Sink, Step},
     slice::{SliceFrame, SliceTables},
+    track::described,
 };
 
 pub use self::host::{access, question};
@@ -36,6 +38,8 @@ pub struct Input<'a> {
     pub tag: Option<u16>,
     /// The mark; `None` at XDP.
     pub mark: Option<u32>,
+    /// The state of its connection, index into [`crate::model::STATES`].
+    pub state: u8,
     /// The interface's name.
     pub interface: &'a str,
     /// Whether that is the loopback device.
@@ -66,11 +70,13 @@ pub struct Decision {
 pub fn evaluate(chain: &CompiledChain, input: &Input<'_>) -> Decision {
     let mut fields = Fields::default();
     let frame = SliceFrame { bytes: input.frame, segment: input.segment };
-    let link = Link { l3: input.l3, tag: input.tag.map_or(VLAN_ABSENT, |tag| u32::from(tag & 0xfff)) };
-    if let Err(reason) = parse(&frame, link, &mut fields) {
+    let tag = input.tag.map_or(VLAN_ABSENT, |tag| u32::from(tag & 0xfff));
+    let (link, mut deep) = (Link { l3: input.l3, tag, deep: false }, Deep::default());
+    if let Err(reason) = parse(&frame, link, &mut fields, &mut deep) {
         return Decision { verdict: u32::from(DROP), line: MALFORMED + reason as u32, ..Decision::default() };
     }
-    let mut host = UserSpace { chain, input, continued: Vec::new(), search: Search::default() };
+    let state = described(&fields, &deep, input.state.into());
+    let mut host = UserSpace { chain, input, state, continued: Vec::new(), search: Search::default() };
     let judgement = judge(&chain.consts, &SliceTables(&chain.arena), &mut host, &fields, input.egress);
     Decision {
         verdict: judgement.outcome.verdict,
@@ -84,6 +90,7 @@ pub fn evaluate(chain: &CompiledChain, input: &Input<'_>) -> Decision {
 struct UserSpace<'a> {
     chain: &'a CompiledChain,
     input: &'a Input<'a>,
+    state: u32,
     continued: Vec<u32>,
     search: Search,
 }
@@ -106,6 +113,14 @@ impl Host<SliceTables<'_>> for UserSpace<'_> {
 
     fn mark(&self) -> Option<u32> {
         self.input.mark
+    }
+
+    fn track(&mut self, _: &Fields) -> Option<Outcome> {
+        None
+    }
+
+    fn state(&self) -> u32 {
+        self.state
     }
 
     fn entry(&self, fields: &Fields) -> Option<Entry> {

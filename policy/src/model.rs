@@ -23,6 +23,8 @@ pub struct Policy {
     pub interfaces: Option<Vec<NameGlob>>,
     /// Lines of the floor that are in force, in the order of [`ringfence_abi::counter::FLOOR_NAMES`].
     pub floor: [bool; 7],
+    /// How connections are remembered, where some rule asks for their state.
+    pub connections: Connections,
     /// Packets that arrive. A policy without `network` has `None` in both.
     pub ingress: Option<Chain>,
     /// Packets that leave.
@@ -45,6 +47,7 @@ impl Policy {
             dynamic_sets: Vec::new(),
             interfaces: None,
             floor: [true; 7],
+            connections: Connections::default(),
             ingress: None,
             egress: None,
             host: HostChain::implicit(),
@@ -53,6 +56,46 @@ impl Policy {
         }
     }
 }
+
+impl Policy {
+    /// Whether some rule reads the state of connections, so that both directions must be followed.
+    #[must_use]
+    pub fn tracks(&self) -> bool {
+        let chains = [&self.ingress, &self.egress];
+        chains.into_iter().flatten().any(|chain| chain.rules.iter().any(|rule| rule.matches.state.is_some()))
+    }
+}
+
+/// `connections:` of the network half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Established connections that are remembered.
+    pub capacity: u32,
+    /// Seconds that a connection is remembered after its last packet, by [`ringfence_abi::connection::TIMEOUT_NAMES`].
+    pub timeouts: [u64; 8],
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { capacity: ringfence_abi::connection::DEFAULT_CAPACITY, timeouts: ringfence_abi::connection::TIMEOUTS }
+    }
+}
+
+impl Connections {
+    /// Bytes of kernel memory that the pools take, as their maps are made: for each element of a hash map its key, its
+    /// value and the kernel's own 48 bytes (LRU: 56), and 16 bytes for each bucket, of which there is a power of two.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        use ringfence_abi::connection::{Connection, Key, half_in, half_out};
+        let element = (size_of::<Key>() + size_of::<Connection>()) as u64;
+        let map =
+            |entries: u32, own: u64| u64::from(entries) * (element + own) + 16 * u64::from(entries.next_power_of_two());
+        map(self.capacity, 48) + map(half_in(self.capacity), 56) + map(half_out(self.capacity), 56)
+    }
+}
+
+/// The states of a packet, by their direct index ([`ringfence_abi::chain::STATE_NEW`] and following).
+pub const STATES: [&str; 4] = ["new", "established", "related", "invalid"];
 
 /// Whether refusals are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +271,8 @@ pub struct Match {
     pub vlan: Option<Ranges>,
     /// DSCP, 0..=63.
     pub dscp: Option<Ranges>,
+    /// States, indices into [`STATES`].
+    pub state: Option<Ranges>,
     /// `skb->mark`, any `u32`.
     pub mark: Option<Ranges>,
     /// Length from the network header on, 0..=65535.
@@ -385,4 +430,6 @@ pub struct TestPacket {
     pub fragment: bool,
     /// `hop_limit`; 64 unless said.
     pub hop_limit: Option<u8>,
+    /// `state`, index into [`STATES`].
+    pub state: u8,
 }

@@ -2,7 +2,7 @@
 //! ([`crate::counter::FLOOR`], [`crate::counter::MALFORMED`]): why a path, a subject or a call was unknown, or was let
 //! through before any rule.
 
-use crate::counter::{FLOOR, MALFORMED};
+use crate::counter::{FLOOR, MALFORMED, UNKNOWN};
 
 /// Let through because the caller is PID 1.
 pub const INIT: u32 = FLOOR;
@@ -30,6 +30,8 @@ pub const ADDRESS: u32 = MALFORMED + 3;
 pub const DISPATCH: u32 = MALFORMED + 4;
 /// Refused because it reaches Ringfence itself (`protect_self`).
 pub const PROTECTED: u32 = MALFORMED + 5;
+/// How many built-in counters the host chain has; its rules follow.
+pub const BUILTINS: u32 = UNKNOWN + 1;
 /// Their names, from [`FLOOR`] on.
 pub const NAMES: [&str; 13] = [
     "init",

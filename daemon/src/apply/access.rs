@@ -1,7 +1,8 @@
 //! `ringctl explain --access`: asked of the programs of the generation in force; why each rule did or did not match is
 //! the naive evaluator's to say.
 
-use ringfence_abi::counter::{BUILTINS, DYNAMIC};
+use ringfence_abi::counter::DYNAMIC;
+use ringfence_abi::host::line::BUILTINS;
 use ringfence_abi::host::{EXE_UNKNOWN, op};
 use ringfence_abi::verdict;
 use ringfence_api::{AccessRequest, Considered, Explanation, Mode};

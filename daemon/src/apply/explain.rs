@@ -56,7 +56,7 @@ impl Daemon {
         if hook == Hook::XdpIngress && packet.mark.is_some() {
             return Err(Error::BadInput("`mark`: packets have none at XDP, where this interface is judged".to_owned()));
         }
-        let question = Question { ifindex: index, mark: packet.mark.unwrap_or(0), vlan: 0, zero: 0 };
+        let question = Question { ifindex: index, mark: packet.mark.unwrap_or(0), vlan: 0, state: packet.state.into() };
         let answer = self.kernel(|kernel| Ok(kernel.explain(&running.loaded, hook, &frame, &question)?))?;
         let code = answer.verdict as u8;
         if ![verdict::ACCEPT, verdict::DROP, verdict::REJECT].contains(&code) {
@@ -72,6 +72,7 @@ impl Daemon {
             segment: 0,
             tag: None,
             mark: (hook != Hook::XdpIngress).then_some(question.mark),
+            state: packet.state,
         };
         let dynamic = self.dynamic();
         let members = |set: SetId, address| is_member(policy, &dynamic, set, address);
@@ -123,6 +124,7 @@ fn described(request: &ExplainRequest) -> TestPacket {
         length: packet.length,
         fragment: packet.fragment,
         hop_limit: packet.hop_limit,
+        state: packet.state as u8,
     }
 }
 

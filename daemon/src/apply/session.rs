@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ringfence_abi::chain::{STATE_ESTABLISHED, STATE_NEW};
 use ringfence_api::{Direction, EntryVerb, Prefix};
 use ringfence_policy::model::{Policy, SetId, TestPacket};
 use ringfence_policy::oracle::{self, Context, DynamicEntry, Hook};
@@ -15,6 +16,7 @@ use crate::interfaces::link::Framing;
 use crate::interfaces::watch::{self, Network};
 
 const TCP: u8 = 6;
+const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
 impl Daemon {
@@ -43,7 +45,7 @@ fn cut(
         return None;
     }
     let entries = entries(dynamic);
-    let judged = |from: SocketAddr, to: SocketAddr, ingress: bool| {
+    let judged = |from: SocketAddr, to: SocketAddr, ingress: bool, (flags, state): (u8, u32)| {
         let chain = if ingress { &candidate.policy.ingress } else { &candidate.policy.egress }.as_ref()?;
         let packet = TestPacket {
             interface: Some(link.name.clone()),
@@ -52,7 +54,7 @@ fn cut(
             proto: Some(TCP),
             port: Some(to.port()),
             source_port: Some(from.port()),
-            flags: Some(ACK),
+            flags: Some(flags),
             ..TestPacket::default()
         };
         let l3 = link.framing == Framing::Ip;
@@ -65,16 +67,24 @@ fn cut(
             segment: 0,
             tag: None,
             mark: Some(0),
+            state: state as u8,
         };
         let frame = oracle::frame(&packet, l3).ok()?;
         let members = |set: SetId, address: IpAddr| is_member(&candidate.policy, dynamic, set, address);
         let decision = oracle::judge(&candidate.policy, &context, &oracle::parse(&frame, &context), &members, &entries);
         decision.verdict.refuses().then(|| oracle::line_name(chain, decision.line))
     };
-    if let Some(rule) = judged(session.peer, session.local, true) {
+    let under_way = (ACK, STATE_ESTABLISHED);
+    // Connections are judged anew, each by its first packet.
+    if candidate.policy.tracks()
+        && let Some(rule) = judged(session.peer, session.local, true, (SYN, STATE_NEW))
+    {
+        return Some((rule, "first"));
+    }
+    if let Some(rule) = judged(session.peer, session.local, true, under_way) {
         return Some((rule, "arriving"));
     }
-    judged(session.local, session.peer, false).map(|rule| (rule, "leaving"))
+    judged(session.local, session.peer, false, under_way).map(|rule| (rule, "leaving"))
 }
 
 /// Whether an address is in a dynamic set of the policy.

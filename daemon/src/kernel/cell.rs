@@ -1,6 +1,7 @@
 //! The cell: one word that names the generation in force, shared with the programs.
 
 use std::{
+    mem::offset_of,
     os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -38,14 +39,18 @@ impl Cell {
 
     /// A number that no generation loaded since boot has had, and not 0.
     pub fn next_serial(&self) -> u32 {
-        // The first of the reserved words; the programs do not read it.
-        let last = &self.0.words()[1];
+        let last = &self.0.words()[offset_of!(generation::Cell, serial) / 8];
         loop {
             let serial = last.fetch_add(1, Ordering::SeqCst).wrapping_add(1) as u32;
             if serial != 0 {
                 return serial;
             }
         }
+    }
+
+    /// What was remembered of connections does not hold any more.
+    pub fn advance(&self) {
+        self.0.words()[offset_of!(generation::Cell, epoch) / 8].fetch_add(1, Ordering::SeqCst);
     }
 
     fn word(&self) -> &AtomicU64 {

@@ -124,8 +124,13 @@ fn bits(counts: &[u32; LENGTHS]) -> [u64; WORDS] {
 }
 
 impl Kernel {
+    fn changing(&self) -> Change<'_> {
+        Change(&self.maps)
+    }
+
     /// Adds a dynamic entry or replaces the one with this key; whether it is new.
     pub fn add_entry(&self, key: &EntryKey, entry: &Entry) -> Result<bool> {
+        let _change = self.changing();
         let mut lengths = self.lengths();
         let place = entry_place(&self.maps, key)?;
         place.set();
@@ -140,6 +145,7 @@ impl Kernel {
 
     /// Removes a dynamic entry; whether there was one.
     pub fn remove_entry(&self, key: &EntryKey) -> Result<bool> {
+        let _change = self.changing();
         let mut lengths = self.lengths();
         let place = entry_place(&self.maps, key)?;
         let removed = self.maps.entries.remove(key).context(|| "cannot remove a dynamic entry".to_owned())?;
@@ -159,6 +165,7 @@ impl Kernel {
 
     /// Adds elements to one set, or renews those it has. Whole or not at all where the limit is concerned.
     pub fn add_elements(&self, set: u16, elements: &[(ElementKey, Element)]) -> Result<()> {
+        let _change = self.changing();
         let mut elements: Vec<_> =
             elements.iter().map(|(key, element)| (ElementKey { set, ..*key }, *element)).collect();
         // Of equal keys the last one counts.
@@ -208,6 +215,7 @@ impl Kernel {
 
     /// Removes elements; how many there were.
     pub fn remove_elements(&self, set: u16, elements: &[ElementKey]) -> Result<usize> {
+        let _change = self.changing();
         let mut lengths = self.lengths();
         let mut removed = 0;
         for key in elements {
@@ -244,6 +252,15 @@ impl Kernel {
     pub fn flush_set(&self, set: u16) -> Result<usize> {
         let keys: Vec<ElementKey> = self.elements(set)?.into_iter().map(|(key, _)| key).collect();
         self.remove_elements(set, &keys)
+    }
+}
+
+/// When it goes, what the programs remember of connections does not hold any more: also after an error half way.
+struct Change<'a>(&'a Shared);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.0.cell.advance();
     }
 }
 

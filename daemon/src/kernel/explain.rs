@@ -82,7 +82,7 @@ impl Kernel {
         let mut explainer = loaded.explainer.lock().unwrap_or_else(PoisonError::into_inner);
         let explainer = match &mut *explainer {
             Some(explainer) => explainer,
-            none => none.insert(Explainer::new(open_object(self, &loaded.directory, &loaded.chains, true)?)?),
+            none => none.insert(Explainer::new(open_object(self, &loaded.directory, &loaded.chains, None)?)?),
         };
         explainer.ask(hook.program(), frame, question)
     }

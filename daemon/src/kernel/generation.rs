@@ -14,6 +14,7 @@ use aya_obj::generated::{
 };
 use ringfence_abi::{
     chain::ChainConsts,
+    connection::TrackConsts,
     counter::Counter,
     generation::{SLOTS, VARIANT_EGRESS, VARIANT_EGRESS_L3, VARIANT_INGRESS, VARIANT_INGRESS_L3, VARIANTS},
     interface::Interface,
@@ -26,6 +27,7 @@ use ringfence_policy::{
 
 use super::{
     Kernel,
+    connections::{POOLS, Pools},
     error::{Context as _, KernelError, Result},
     explain::Explainer,
     host::{self, AccessExplainer, generation::HostPart},
@@ -75,6 +77,7 @@ pub struct Loaded {
     pub(super) access_explainer: Mutex<Option<AccessExplainer>>,
     counters: PerCpu<Counter>,
     interfaces: Table<u32, Interface>,
+    pub(super) connections: Pools,
 }
 
 impl Loaded {
@@ -93,8 +96,20 @@ impl Loaded {
         let chains = [chain(0)?, chain(1)?];
         let interfaces = maps::table(open(names::INTERFACES)?)?;
         let host = HostPart::open(&directory)?;
+        let connections = Pools::open(&directory)?;
         let (explainer, access_explainer) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { number, slot, directory, chains, explainer, host, access_explainer, counters, interfaces })
+        Ok(Self {
+            number,
+            slot,
+            directory,
+            chains,
+            explainer,
+            host,
+            access_explainer,
+            counters,
+            interfaces,
+            connections,
+        })
     }
 
     /// Whether the policy has this chain; 0 is ingress, 1 egress.
@@ -146,6 +161,8 @@ impl Kernel {
     /// After an error nothing of it is left.
     pub fn load(&self, compiled: &Compiled, number: u64, set_ids: impl Fn(SetId) -> u16) -> Result<Loaded> {
         let slot = self.free_slot()?;
+        // Before there is a directory that is being built: looking at the others removes such.
+        let before = self.current_pools()?;
         let staging = Staging { kernel: self, slot, directory: self.pins.loading(slot), done: false };
         pins::remove(&staging.directory)?;
         fs::create_dir(&staging.directory).context(|| format!("cannot make {}", staging.directory.display()))?;
@@ -154,7 +171,8 @@ impl Kernel {
         host.keeps |= self.entry_keeps()?;
         staging.make_maps(compiled, &chains)?;
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
-        staging.load_programs(&chains)?;
+        Pools::make(&staging.directory, compiled.connections, before.as_ref())?;
+        staging.load_programs(&chains, &TrackConsts { slot: slot.into(), ..compiled.track })?;
         self.load_host(slot, &staging.directory, &host)?;
         let directory = staging.publish(number)?;
         Loaded::open(number, slot, directory)
@@ -184,6 +202,13 @@ impl Kernel {
         let mut used: Vec<u8> = self.pins.generations()?.iter().map(|(_, slot, _)| *slot).collect();
         used.extend([word.current, word.previous]);
         (0..SLOTS as u8).filter(|slot| !used.contains(slot)).try_for_each(|slot| self.clear_slot(slot))
+    }
+
+    /// The connections of the generation in force.
+    fn current_pools(&self) -> Result<Option<Pools>> {
+        let current = self.cell().current;
+        let found = self.pins.generations()?.into_iter().find(|(_, slot, _)| *slot == current);
+        found.map(|(_, _, directory)| Pools::open(&directory)).transpose()
     }
 
     fn free_slot(&self) -> Result<u8> {
@@ -247,7 +272,7 @@ impl Staging<'_> {
         Ok(())
     }
 
-    fn load_programs(&self, chains: &[ChainConsts; 2]) -> Result<()> {
+    fn load_programs(&self, chains: &[ChainConsts; 2], track: &TrackConsts) -> Result<()> {
         let kernel = self.kernel;
         let mut object = None;
         for entrance in &ENTRANCES {
@@ -255,7 +280,7 @@ impl Staging<'_> {
             if has(&chains[entrance.chain]) {
                 let ebpf = match &mut object {
                     Some(ebpf) => ebpf,
-                    None => object.insert(open_object(kernel, &self.directory, chains, false)?),
+                    None => object.insert(open_object(kernel, &self.directory, chains, Some(track))?),
                 };
                 let program = NETWORK.load(ebpf, entrance.program)?;
                 self.pin(program.as_fd(), entrance.program)?;
@@ -303,18 +328,25 @@ impl Kernel {
     }
 }
 
-/// Opens the generation's object over the maps that are pinned in `directory`.
+/// Opens the generation's object over the maps that are pinned in `directory`; without `track`, to explain.
 pub(super) fn open_object(
     kernel: &Kernel,
     directory: &Path,
     chains: &[ChainConsts; 2],
-    explain: bool,
+    track: Option<&TrackConsts>,
 ) -> Result<aya::Ebpf> {
-    let own = [names::ARENA_INGRESS, names::ARENA_EGRESS, names::COUNTERS, names::INTERFACES];
+    let [established, half_in, half_out] = POOLS;
+    let [ingress, egress] = [names::ARENA_INGRESS, names::ARENA_EGRESS];
+    let own = [ingress, egress, names::COUNTERS, names::INTERFACES, established, half_in, half_out];
     let paths = own.map(|name| directory.join(name));
     let pinned: Vec<(&str, &Path)> = own.into_iter().zip(paths.iter().map(PathBuf::as_path)).collect();
-    let explain = u32::from(explain);
-    let globals = [(names::CHAINS, sys::slice_bytes(chains)), (names::EXPLAIN, sys::bytes(&explain))];
+    let explain = u32::from(track.is_none());
+    let track = track.copied().unwrap_or_default();
+    let globals = [
+        (names::CHAINS, sys::slice_bytes(chains)),
+        (names::TRACK, sys::bytes(&track)),
+        (names::EXPLAIN, sys::bytes(&explain)),
+    ];
     NETWORK.open(&kernel.pins, &pinned, &globals)
 }
 

@@ -4,9 +4,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya_obj::generated::{
     BPF_F_MMAPABLE, BPF_F_NO_PREALLOC,
-    bpf_map_type::{self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY},
+    bpf_map_type::{
+        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_PROG_ARRAY,
+    },
 };
 use ringfence_abi::{
+    connection::{FRAGMENTS, Fragment, FragmentKey},
     dynamic::{ENTRY_LENGTHS, Element, ElementKey, Entry, EntryKey, Lengths, MAX_SETS},
     generation::{self, SLOTS, VARIANTS},
     names,
@@ -45,10 +49,12 @@ pub struct Shared {
     pub elements: Table<ElementKey, Element>,
     /// Prefix lengths of the sets.
     pub set_lengths: Words,
+    // Only the programs use it.
+    _fragments: OwnedFd,
 }
 
 /// The names of these maps, as the objects know them.
-pub const SHARED: [&str; 8] = [
+pub const SHARED: [&str; 9] = [
     names::CELL,
     names::XDP_PROGS,
     names::TC_PROGS,
@@ -57,6 +63,7 @@ pub const SHARED: [&str; 8] = [
     names::ENTRY_LENGTHS,
     names::ELEMENTS,
     names::SET_LENGTHS,
+    names::FRAGMENTS,
 ];
 
 impl Shared {
@@ -80,6 +87,7 @@ impl Shared {
             entry_lengths: words(&plain(names::ENTRY_LENGTHS, &entry_lengths)?, &entry_lengths)?,
             elements: table(plain(names::ELEMENTS, &hash::<ElementKey, Element>(MAX_ELEMENTS))?)?,
             set_lengths: words(&plain(names::SET_LENGTHS, &set_lengths)?, &set_lengths)?,
+            _fragments: plain(names::FRAGMENTS, &lru::<FragmentKey, Fragment>(FRAGMENTS))?,
         })
     }
 }
@@ -92,6 +100,16 @@ pub fn array<V>(entries: u32, flags: u32) -> Shape {
 /// The shape of a hash map, which takes memory for what is in it only (and its buckets).
 pub fn hash<K, V>(entries: u32) -> Shape {
     shape(BPF_MAP_TYPE_HASH, size_of::<K>() as u32, size_of::<V>() as u32, entries, BPF_F_NO_PREALLOC)
+}
+
+/// The shape of a hash map that has its memory from the beginning: an insertion never waits for any.
+pub fn ready<K, V>(entries: u32) -> Shape {
+    shape(BPF_MAP_TYPE_HASH, size_of::<K>() as u32, size_of::<V>() as u32, entries, 0)
+}
+
+/// The shape of a hash map that pushes out what was not used for long.
+pub fn lru<K, V>(entries: u32) -> Shape {
+    shape(BPF_MAP_TYPE_LRU_HASH, size_of::<K>() as u32, size_of::<V>() as u32, entries, 0)
 }
 
 /// A shape.

@@ -13,6 +13,7 @@
 mod attach;
 mod cell;
 mod clsact;
+mod connections;
 mod dispatchers;
 mod dynamic;
 mod error;
@@ -98,6 +99,7 @@ impl Kernel {
     /// `CLOCK_BOOTTIME`; 0: there is no deadline). The audit bit stays.
     pub fn flip(&self, current: u8, previous: u8, deadline: u32) {
         self.maps.cell.write(CellWord { current, previous, deadline, ..self.cell() });
+        self.maps.cell.advance();
     }
 
     /// Says whether verdicts are carried out (`false`) or only counted (`true`).

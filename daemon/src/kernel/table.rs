@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya_obj::generated::bpf_map_type::{
-    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
+    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
     BPF_MAP_TYPE_TASK_STORAGE,
 };
 use ringfence_abi::Bytes;
@@ -35,7 +35,13 @@ impl<K: Bytes, V: Bytes> Table<K, V> {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let shape = sys::map_shape(fd.as_fd())?;
         // Of these types the kernel reads and writes exactly one value, and not one for each CPU.
-        let kinds = [BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_TASK_STORAGE];
+        let kinds = [
+            BPF_MAP_TYPE_HASH,
+            BPF_MAP_TYPE_LRU_HASH,
+            BPF_MAP_TYPE_ARRAY,
+            BPF_MAP_TYPE_PROG_ARRAY,
+            BPF_MAP_TYPE_TASK_STORAGE,
+        ];
         let known = kinds.iter().any(|kind| *kind as u32 == shape.kind);
         if !known || shape.key as usize != size_of::<K>() || shape.value as usize != size_of::<V>() {
             return Err(wrong_shape());

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use ringfence_abi::{
-    chain::{ChainConsts, MAX_POSITIONS, VLAN_ABSENT},
+    chain::{ChainConsts, MAX_POSITIONS, STATE_NEW, VLAN_ABSENT},
     counter::UNKNOWN,
     explain::Question,
 };
@@ -21,6 +21,7 @@ use crate::{
     packet::Packet,
     repeat::repeat,
     report::{self, Tally},
+    track::{self, Kept, Look, Looked},
 };
 
 /// One invocation of a program.
@@ -29,8 +30,14 @@ pub struct Kernel {
     consts: &'static ChainConsts,
     egress: bool,
     ifindex: u32,
-    mark: Option<u32>,
+    // Not an option: LLVM leaves the value of `None` undefined, and the verifier refuses to copy that.
+    mark: u32,
+    has_mark: bool,
     tally: Tally,
+    /// Direct index of the connection's state.
+    state: u32,
+    /// The connection's first packet is judged once more: nothing is counted.
+    quiet: bool,
 }
 
 impl Kernel {
@@ -40,14 +47,25 @@ impl Kernel {
             consts,
             egress: EGRESS,
             ifindex: packet.ifindex(),
-            mark: packet.mark(),
+            mark: packet.mark().unwrap_or(0),
+            has_mark: packet.mark().is_some(),
             tally: Tally { packets: packet.segments(), bytes: packet.bytes() },
+            state: STATE_NEW,
+            quiet: false,
         };
         if let Some(question) = question() {
             kernel.ifindex = question.ifindex;
-            kernel.mark = kernel.mark.map(|_| question.mark);
+            kernel.mark = question.mark;
         }
         kernel
+    }
+
+    /// For a connection's first packet, judged once more.
+    #[inline(always)]
+    pub fn again<const EGRESS: bool>(ifindex: u32, mark: u32, has_mark: bool) -> Self {
+        let tally = Tally { packets: 0, bytes: 0 };
+        let consts = consts::<EGRESS>();
+        Self { consts, egress: EGRESS, ifindex, mark, has_mark, tally, state: STATE_NEW, quiet: true }
     }
 
     /// The VLAN id held outside the packet, or `VLAN_ABSENT`.
@@ -80,6 +98,26 @@ impl Kernel {
         passes(judgement.outcome) || read(&self.consts.audit) != 0 || audit_cell()
     }
 
+    /// Remembers what was let through.
+    #[inline(always)]
+    pub fn keep(&self, fields: &Fields, judgement: &Judgement) {
+        if !explaining() {
+            let kept = Kept {
+                egress: self.egress,
+                tally: self.tally,
+                state: self.state,
+                ifindex: self.ifindex,
+                mark: self.mark,
+                has_mark: self.has_mark,
+                line: judgement.outcome.line,
+                plain: judgement.plain,
+            };
+            if let Some(line) = track::keep(kept, fields) {
+                self.count(line);
+            }
+        }
+    }
+
     #[inline(always)]
     fn count(&self, line: u32) {
         report::count(self.consts, line, self.tally);
@@ -102,7 +140,7 @@ fn question() -> Option<&'static Question> {
 impl Sink for Kernel {
     #[inline(always)]
     fn continued(&mut self, line: u32) {
-        Continued { consts: self.consts, tally: self.tally }.continued(line);
+        Continued { consts: self.consts, tally: self.tally, quiet: self.quiet }.continued(line);
     }
 }
 
@@ -122,10 +160,11 @@ impl Walker<Arena> for Kernel {
             // Overwritten by the walk; stays if that never ends, which the bound below makes impossible.
             (*scratch).outcome = Outcome::TABLES;
         }
-        if self.egress {
-            repeat!(STEPS, step::<true>);
-        } else {
-            repeat!(STEPS, step::<false>);
+        match (self.egress, self.quiet) {
+            (true, true) => repeat!(STEPS, step::<true, true>),
+            (true, false) => repeat!(STEPS, step::<true, false>),
+            (false, true) => repeat!(STEPS, step::<false, true>),
+            (false, false) => repeat!(STEPS, step::<false, false>),
         }
         // SAFETY: as above; the callbacks found the same memory.
         unsafe { (*scratch).outcome }
@@ -147,12 +186,32 @@ impl Host<Arena> for Kernel {
 
     #[inline(always)]
     fn mark(&self) -> Option<u32> {
-        self.mark
+        self.has_mark.then_some(self.mark)
+    }
+
+    #[inline(always)]
+    fn track(&mut self, fields: &Fields) -> Option<Outcome> {
+        if self.quiet {
+            return None;
+        }
+        let look = Look { egress: self.egress, tally: self.tally, said: question().map(|question| question.state) };
+        match track::look(look, fields) {
+            Looked::Settled(outcome) => Some(outcome),
+            Looked::State(state) => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn state(&self) -> u32 {
+        self.state
     }
 
     #[inline(always)]
     fn entry(&self, fields: &Fields) -> Option<Entry> {
-        lookup::entry(fields, self.egress, (!explaining()).then_some(self.tally))
+        lookup::entry(fields, self.egress, (!explaining() && !self.quiet).then_some(self.tally))
     }
 
     #[inline(always)]
@@ -164,12 +223,12 @@ impl Host<Arena> for Kernel {
 /// Every step enters a word or takes a position, or finds a block empty.
 const STEPS: u32 = 2 * MAX_POSITIONS as u32;
 
-unsafe extern "C" fn step<const EGRESS: bool>(_: u32, _: *mut c_void) -> i64 {
+unsafe extern "C" fn step<const EGRESS: bool, const QUIET: bool>(_: u32, _: *mut c_void) -> i64 {
     let consts = consts::<EGRESS>();
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), scratch()) else { return 1 };
     // SAFETY: this CPU's own memory; `walk` waits for the loop.
     let scratch = unsafe { &mut *scratch };
-    match scratch.search.step(consts, &arena, &mut Continued { consts, tally: scratch.tally }) {
+    match scratch.search.step(consts, &arena, &mut Continued { consts, tally: scratch.tally, quiet: QUIET }) {
         Step::More => 0,
         Step::Done(outcome) => {
             scratch.outcome = outcome;
@@ -182,11 +241,15 @@ unsafe extern "C" fn step<const EGRESS: bool>(_: u32, _: *mut c_void) -> i64 {
 struct Continued {
     consts: &'static ChainConsts,
     tally: Tally,
+    quiet: bool,
 }
 
 impl Sink for Continued {
     #[inline(always)]
     fn continued(&mut self, line: u32) {
+        if self.quiet {
+            return;
+        }
         if explaining() { report::explain_continued(line) } else { report::count(self.consts, line, self.tally) }
     }
 }

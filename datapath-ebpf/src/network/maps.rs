@@ -3,10 +3,11 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use ringfence_abi::{
     chain::ChainConsts,
+    connection::{Connection, FRAGMENTS as FRAGMENTS_COUNT, Fragment, FragmentKey, Key, TrackConsts},
     counter::Counter,
     dynamic::{ENTRY_LENGTHS as ENTRY_LENGTHS_COUNT, Element, ElementKey, Entry, EntryKey, Lengths, MAX_SETS},
     explain::{Answer, Question},
@@ -15,6 +16,7 @@ use ringfence_abi::{
     zeroed,
 };
 use ringfence_engine::{
+    deep::Deep,
     fields::Fields,
     ro,
     search::{Outcome, Search},
@@ -23,6 +25,7 @@ use ringfence_engine::{
 use crate::{
     lookup::{EntryProbe, MemberProbe},
     report::Tally,
+    track::Track,
 };
 
 /// Ingress tables. The loader makes the map with the value's real size.
@@ -43,6 +46,18 @@ pub static ENTRY_LENGTHS: Array<Lengths> = Array::with_max_entries(ENTRY_LENGTHS
 pub static ELEMENTS: HashMap<ElementKey, Element> = HashMap::with_max_entries(4_194_304, BPF_F_NO_PREALLOC);
 #[map]
 pub static SET_LENGTHS: Array<Lengths> = Array::with_max_entries(MAX_SETS, 0);
+/// Proven connections. These three maps are made by the loader, as large as the policy says, and go from one generation to
+/// the next.
+#[map]
+pub static CONNECTIONS: HashMap<Key, Connection> = HashMap::with_max_entries(1, 0);
+/// What came in and is not proven.
+#[map]
+pub static HALF_IN: LruHashMap<Key, Connection> = LruHashMap::with_max_entries(1, 0);
+/// What this host began and nobody has answered.
+#[map]
+pub static HALF_OUT: LruHashMap<Key, Connection> = LruHashMap::with_max_entries(1, 0);
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(FRAGMENTS_COUNT, 0);
 #[map]
 pub static EXPLAIN_IN: Array<Question> = Array::with_max_entries(1, 0);
 #[map]
@@ -60,6 +75,8 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[repr(C)]
 pub struct Scratch {
     pub fields: Fields,
+    pub deep: Deep,
+    pub track: Track,
     pub tally: Tally,
     pub search: Search,
     pub outcome: Outcome,
@@ -73,12 +90,21 @@ pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
 }
 
-/// The pinned cell; here only its audit bit is read.
+/// The pinned cell: its audit bit and its epoch are read.
 #[map]
 pub static CELL: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[unsafe(no_mangle)]
 static CHAINS: [ChainConsts; 2] = [zeroed(); 2];
+
+#[unsafe(no_mangle)]
+static TRACK: TrackConsts = zeroed();
+
+/// Constants of tracking; read them through `ro::read`.
+#[inline(always)]
+pub fn track() -> &'static TrackConsts {
+    &TRACK
+}
 
 #[unsafe(no_mangle)]
 static EXPLAIN: u32 = 0;

@@ -79,7 +79,7 @@ pub(super) fn compile(
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let mut arena = Arena::new();
-    write(&mut arena, &mut consts, &rules, &of_rules, fields);
+    write(&mut arena, &mut consts, BUILTINS, (&rules, &of_rules), fields);
     let arena = finish(arena, &mut consts, name)?;
     Ok(CompiledChain { consts, arena, interfaces, classes })
 }
@@ -179,12 +179,13 @@ pub(super) fn check_continuations(
     })
 }
 
-/// Writes rules and fields into the arena and their offsets into the constants. `positions` are rule numbers.
+/// Writes rules, with the rule number of each position, and fields into the arena and their offsets into the constants. The
+/// rules' counters come after `builtins` others.
 pub(super) fn write(
     arena: &mut Arena,
     consts: &mut ChainConsts,
-    rules: &[Entry<'_>],
-    positions: &[usize],
+    builtins: u32,
+    (rules, positions): (&[Entry<'_>], &[usize]),
     mut fields: Vec<Field>,
 ) {
     fields.sort_by_key(|field| ORDER.iter().position(|number| *number == field.number));
@@ -192,7 +193,7 @@ pub(super) fn write(
     consts.positions = arena.words(positions.iter().map(|&number| {
         let rule = &rules[number];
         let flags = if rule.audit { FLAG_AUDIT } else { 0 };
-        let line = u64::from(BUILTINS) + number as u64;
+        let line = u64::from(builtins) + number as u64;
         line | u64::from(rule.verdict.code()) << 32 | u64::from(flags) << 40
     }));
     let all = bitmap_of_all(positions.len());

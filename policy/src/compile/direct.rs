@@ -4,7 +4,7 @@
 
 use ringfence_abi::chain::{
     IP_FAMILY_SHIFT, IP_FRAGMENT, IP_SPACE, LENGTH_SPACE, PORT_SPACE, PORT_UNKNOWN, PROTO_ICMP, PROTO_ICMPV6,
-    PROTO_SPACE, PROTO_TCP, PROTO_UNKNOWN, VLAN_SPACE,
+    PROTO_SPACE, PROTO_TCP, PROTO_UNKNOWN, STATE_SPACE, STATE_UNKNOWN, VLAN_SPACE,
 };
 
 use crate::{
@@ -23,8 +23,8 @@ pub(super) struct Direct {
 }
 
 /// All of them.
-pub(super) const FIELDS: [Direct; 6] = {
-    use ringfence_abi::chain::{DPORT, IP, LENGTH, PROTO, SPORT, VLAN};
+pub(super) const FIELDS: [Direct; 7] = {
+    use ringfence_abi::chain::{DPORT, IP, LENGTH, PROTO, SPORT, STATE, VLAN};
     [
         Direct { field: SPORT, space: PORT_SPACE, accepts: |rule| ports(rule, rule.matches.source_port.as_ref()) },
         Direct { field: DPORT, space: PORT_SPACE, accepts: |rule| ports(rule, rule.matches.port.as_ref()) },
@@ -32,6 +32,7 @@ pub(super) const FIELDS: [Direct; 6] = {
         Direct { field: IP, space: IP_SPACE, accepts: ip },
         Direct { field: VLAN, space: VLAN_SPACE, accepts: |rule| plain(rule.matches.vlan.as_ref()) },
         Direct { field: LENGTH, space: LENGTH_SPACE, accepts: |rule| plain(rule.matches.length.as_ref()) },
+        Direct { field: STATE, space: STATE_SPACE, accepts: |rule| state(rule) },
     ]
 };
 
@@ -43,6 +44,14 @@ fn ports(rule: &Rule, values: Option<&Ranges>) -> Option<Indices> {
     let mut indices = plain(values)?;
     if rule.verdict.refuses() {
         indices.push((PORT_UNKNOWN, PORT_UNKNOWN));
+    }
+    Some(indices)
+}
+
+fn state(rule: &Rule) -> Option<Indices> {
+    let mut indices = plain(rule.matches.state.as_ref())?;
+    if rule.verdict.refuses() {
+        indices.push((STATE_UNKNOWN, STATE_UNKNOWN));
     }
     Some(indices)
 }

@@ -28,6 +28,9 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
     lines.push(builtin("continuations".into(), "drop"));
     lines.push(builtin("tables".into(), "drop"));
     lines.push(builtin("unknown".into(), "count"));
+    lines.push(builtin("connection/killed".into(), "drop"));
+    lines.push(builtin("connection/full".into(), "count"));
+    lines.push(builtin("fragment/overlap".into(), "drop"));
     debug_assert_eq!(lines.len(), BUILTINS as usize);
     let mut sets = SetHashes::default();
     lines.extend(chain.rules.iter().map(|rule| Line {
@@ -44,14 +47,14 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
 /// The counters of the host chain.
 pub(super) fn host(chain: &HostChain) -> Vec<Line> {
     let builtin = |line: String, verb| Line { name: line, named: true, chain: "host", verb, at: None, content: 0 };
-    let mut lines = Vec::with_capacity(BUILTINS as usize + chain.rules.len());
+    let mut lines = Vec::with_capacity(host::line::BUILTINS as usize + chain.rules.len());
     lines.push(Line { at: chain.default_at, ..builtin("default".into(), host_word(chain.default)) });
     lines.extend(host::line::NAMES.into_iter().zip(host::line::VERBS).map(|(name, verb)| builtin(name.into(), verb)));
     lines.push(builtin("dynamic".into(), "deny"));
     lines.push(builtin("continuations".into(), "deny"));
     lines.push(builtin("tables".into(), "deny"));
     lines.push(builtin("unknown".into(), "count"));
-    debug_assert_eq!(lines.len(), BUILTINS as usize);
+    debug_assert_eq!(lines.len(), host::line::BUILTINS as usize);
     lines.extend(chain.rules.iter().map(|rule| {
         let mut hash = Fnv::default();
         (rule.verdict, rule.audit, &rule.matches).hash(&mut hash);
@@ -85,7 +88,7 @@ impl SetHashes {
         let m = &rule.matches;
         (rule.verdict, rule.audit).hash(&mut hash);
         (&m.proto, &m.port, &m.source_port, &m.interface, &m.family, &m.flags, &m.icmp).hash(&mut hash);
-        (&m.vlan, &m.dscp, &m.mark, &m.length, &m.fragment).hash(&mut hash);
+        (&m.vlan, &m.dscp, &m.mark, &m.length, &m.fragment, &m.state).hash(&mut hash);
         for side in [&m.from, &m.to] {
             hash.write_usize(side.len());
             for condition in side {

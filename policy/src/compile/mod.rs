@@ -9,9 +9,10 @@ mod lines;
 mod positions;
 mod rows;
 mod sweep;
+mod track;
 mod trie;
 
-use ringfence_abi::chain::ChainConsts;
+use ringfence_abi::{chain::ChainConsts, connection::TrackConsts};
 
 pub(crate) use self::host::fstype_number;
 pub use self::host::{CompiledHost, PathKind, TRUSTED};
@@ -24,6 +25,10 @@ pub struct Compiled {
     pub ingress: Option<CompiledChain>,
     /// Tables for packets that leave.
     pub egress: Option<CompiledChain>,
+    /// How connections are remembered; `on` is 0 where no rule asks. The loader writes the slot.
+    pub track: TrackConsts,
+    /// Connections that are remembered at most; 0 where no rule asks.
+    pub connections: u32,
     /// Tables for what processes do.
     pub host: CompiledHost,
     /// What each counter stands for, by counter index (`ChainConsts::counter_base` included).
@@ -207,5 +212,6 @@ pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
     let egress = compiled(policy.egress.as_ref(), "egress")?;
     let host = host::compile(policy, lines.len() as u32)?;
     lines.extend(lines::host(&policy.host));
-    Ok(Compiled { ingress, egress, host, lines })
+    let (track, connections) = track::compile(policy);
+    Ok(Compiled { ingress, egress, track, connections, host, lines })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ringfence_abi::chain::MAX_RULES;
+use ringfence_abi::chain::{MAX_RULES, STATE_ESTABLISHED};
 
 use super::fields::{Context, Fields};
 use super::host;
@@ -12,7 +12,8 @@ use super::problems::{Complaint, quote};
 use super::rules::{Rule, Use, Written};
 use super::source::Span;
 use super::tree::{Kind, Node};
-use crate::model::{self, Chain};
+use crate::model::{self, Chain, Verdict};
+use crate::ranges::Ranges;
 
 // What the rules of a policy may keep in memory together, in machine words: groups and sets multiply.
 const MAX_WEIGHT: usize = 8_000_000;
@@ -148,10 +149,10 @@ impl<'b, 'c, 'n, 't> Builder<'b, 'c, 'n, 't> {
             }
             return None;
         };
-        if default.refuses() && !parts.stateless.is_some_and(|(on, _)| on) && !self.incomplete {
-            let message =
-                format!("`{name}` refuses by default and says nothing about replies to this host's own connections");
-            let help = "this version cannot accept by `state: established`; say `stateless: true` and accept replies by their source port";
+        let stateless = parts.stateless.is_some_and(|(on, _)| on);
+        if default.refuses() && !stateless && !flat.rules.iter().any(accepts_established) && !self.incomplete {
+            let message = format!("`{name}` refuses by default and accepts no established connections");
+            let help = "answers would be refused, too: begin with `- accept: {state: [established, related]}`, or say `stateless: true`";
             self.cx.problems.error(default_at, Complaint::new(message).help(help));
         }
         Some(Chain { default, default_at: default_at.location(), rules: flat.rules })
@@ -251,6 +252,11 @@ impl<'b, 'c, 'n, 't> Builder<'b, 'c, 'n, 't> {
             self.cx.problems.warning(group.at, format!("the group `{name}` is not used"));
         }
     }
+}
+
+fn accepts_established(rule: &model::Rule) -> bool {
+    let established = |states: &Ranges| states.contains(STATE_ESTABLISHED);
+    rule.verdict == Verdict::Accept && rule.matches.state.as_ref().is_some_and(established)
 }
 
 // A chain's rules so far.

@@ -40,6 +40,7 @@ impl Fields {
             source_port: numbers("source_port", &a.source_port, &b.source_port),
             vlan: numbers("vlan", &a.vlan, &b.vlan),
             dscp: numbers("dscp", &a.dscp, &b.dscp),
+            state: numbers("state", &a.state, &b.state),
             mark: numbers("mark", &a.mark, &b.mark),
             length: numbers("length", &a.length, &b.length),
             ..Match::default()

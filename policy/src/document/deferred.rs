@@ -8,15 +8,13 @@ use super::source::Span;
 /// A part of the language that is not built yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    State,
     Limit,
     Add,
     Protect,
     Log,
 }
 
-const PARTS: [(Part, &str); 5] = [
-    (Part::State, "`state` needs connection tracking, which this version does not have"),
+const PARTS: [(Part, &str); 4] = [
     (Part::Limit, "`limit` needs rate limits, which this version does not have"),
     (Part::Add, "`add` needs rules that fill sets, which this version does not have"),
     (Part::Protect, "`protect` needs SYN cookies, which this version does not have"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::deferred::{Deferred, Part};
+use super::deferred::Deferred;
 use super::problems::{Complaint, Problems, quote};
 use super::selection::{Selection, selection};
 use super::sets::{self, SetValue, Sets};
@@ -32,9 +32,6 @@ pub(super) const FIELDS: [&str; 15] = [
     "length",
     "fragment",
 ];
-/// What `state` takes.
-pub(super) const STATES: [&str; 4] = ["new", "established", "related", "invalid"];
-
 /// What everything below the top level needs.
 pub(super) struct Context<'c, 'n, 't> {
     pub sets: &'c mut Sets<'n, 't>,
@@ -109,7 +106,9 @@ impl<'n> Context<'_, 'n, '_> {
             }
             "interface" => matches.interface.push(self.interface(value)?),
             "family" => matches.family = Some(self.family(value)?),
-            "state" => self.state(value, *at)?,
+            "state" => {
+                matches.state = Some(self.numbers(value, 3, |text| values::state(text).map(|s| (s.into(), s.into())))?);
+            }
             "flags" => {
                 fields.needs.push(("flags", vec![services::TCP], *at));
                 fields.matches.flags = Some(self.flags(value)?);
@@ -271,15 +270,6 @@ impl<'n> Context<'_, 'n, '_> {
             _ => Err(Complaint::unknown("family", text, ["ipv4", "ipv6"])),
         })?;
         Some(Families { v4: numbers.contains(0), v6: numbers.contains(1) })
-    }
-
-    fn state(&mut self, node: &Node<'_>, at: Span) -> Option<()> {
-        self.deferred.add(Part::State, at);
-        self.numbers(node, 3, |text| match STATES.iter().position(|state| *state == text) {
-            Some(index) => Ok((index as u32, index as u32)),
-            None => Err(Complaint::unknown("state", text, STATES)),
-        })?;
-        Some(())
     }
 
     fn flags(&mut self, node: &Node<'_>) -> Option<FlagSet> {

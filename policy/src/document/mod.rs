@@ -5,6 +5,7 @@
 
 mod chains;
 mod combine;
+mod connections;
 mod deferred;
 mod fields;
 mod host;
@@ -43,7 +44,7 @@ use self::problems::{Complaint, Problems};
 use self::sets::{BUILT_IN, Sets};
 use self::source::{Lines, Span};
 use crate::diagnostic::{Diagnostic, Report};
-use crate::model::{Access, Chain, DynamicSet, HostChain, Mode, Policy, SetId, TestPacket};
+use crate::model::{Access, Chain, DynamicSet, HostChain, Mode, Policy, SetId, TestPacket, Verdict};
 use crate::users::Users;
 
 const _: () = assert!(MAX_DYNAMIC_SETS <= MAX_CHAIN_SETS);
@@ -124,9 +125,6 @@ pub fn parse_packet_spec(spec: &str) -> Result<(TestPacket, bool), Report> {
         problems.check(span, result);
     }
     packet.finish(&mut problems);
-    if let Some(span) = packet.state_at {
-        problems.error(span, "`state` needs connection tracking, which this version does not have");
-    }
     if problems.errors() == 0 {
         return Ok((packet.fields, !packet.egress));
     }
@@ -228,6 +226,7 @@ fn read(
         return None;
     }
     sets.warn_unused(problems);
+    follow_both(&mut ingress, &mut egress);
     let dynamic_sets = dynamic_sets(&mut sets, [&mut ingress, &mut egress], problems)?;
     for chain in [&ingress, &egress].into_iter().flatten() {
         shadow::warn(&chain.rules, names, problems);
@@ -238,6 +237,7 @@ fn read(
         dynamic_sets,
         interfaces: outline.interfaces.map(|(globs, _)| globs),
         floor: outline.floor.map(|line| line.is_none_or(|(on, _)| on)),
+        connections: outline.connections.connections(),
         ingress,
         egress,
         host,
@@ -261,6 +261,21 @@ fn chains<'n, 't>(
     builder.warn_unused();
     let mut taken = builder.names;
     (chains, host::read(&outline.host, host_groups, &mut taken, names, incomplete, cx))
+}
+
+// Connections are followed in both directions: where a rule asks for their state, a direction that the policy says nothing
+// of has a chain that accepts.
+fn follow_both(ingress: &mut Option<Chain>, egress: &mut Option<Chain>) {
+    let reads = |chain: &Option<Chain>| {
+        chain.as_ref().is_some_and(|chain| chain.rules.iter().any(|rule| rule.matches.state.is_some()))
+    };
+    let accepting =
+        |beside: &Chain| Chain { default: Verdict::Accept, default_at: beside.default_at, rules: Vec::new() };
+    if reads(ingress) && egress.is_none() {
+        *egress = ingress.as_ref().map(accepting);
+    } else if reads(egress) && ingress.is_none() {
+        *ingress = egress.as_ref().map(accepting);
+    }
 }
 
 // The dynamic sets of the policy: the declared ones, then the built-in ones that some rule reads.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ringfence_abi::counter::FLOOR_NAMES;
 
+use super::connections::Written;
 use super::deferred::{Deferred, Part};
 use super::node::{flag, parse, place};
 use super::problems::{Complaint, Problems};
@@ -42,6 +43,7 @@ pub(super) struct Outline<'n, 't> {
     pub sets: Vec<(&'n [Entry<'t>], &'n Path)>,
     pub interfaces: Option<(Vec<NameGlob>, Span)>,
     pub floor: [Option<(bool, Span)>; FLOOR_NAMES.len()],
+    pub connections: Written,
     pub chains: [ChainParts<'n, 't>; 2],
     pub host: Vec<(Span, &'n Node<'t>)>,
     pub groups: BTreeMap<&'n str, (Span, &'n Node<'t>)>,
@@ -101,7 +103,7 @@ impl<'n, 't> Reader<'_, 'n, 't> {
                 }
                 _ => {
                     let complaint = Complaint::unknown("key", key, TOP);
-                    let network = ["interfaces", "floor", "ingress", "egress"].contains(&&**key);
+                    let network = ["interfaces", "floor", "connections", "ingress", "egress"].contains(&&**key);
                     let complaint =
                         if network { complaint.help(format!("`{key}` stands inside `network:`")) } else { complaint };
                     self.problems.error(*at, complaint);
@@ -166,11 +168,16 @@ impl<'n, 't> Reader<'_, 'n, 't> {
                     once("interfaces", globs, &mut self.outline.interfaces, self.names, self.problems);
                 }
                 "floor" => self.floor(value),
+                "connections" => self.outline.connections.read(value, self.names, self.problems),
                 "ingress" => self.chain(0, *at, value),
                 "egress" => self.chain(1, *at, value),
                 _ => self.problems.error(
                     *at,
-                    Complaint::unknown("key of `network`", key, ["interfaces", "floor", "ingress", "egress"]),
+                    Complaint::unknown(
+                        "key of `network`",
+                        key,
+                        ["interfaces", "floor", "connections", "ingress", "egress"],
+                    ),
                 ),
             }
         }
@@ -258,7 +265,7 @@ pub(super) fn default(text: &str) -> Result<Verdict, Complaint> {
 }
 
 // Keeps a value that may be given in one place only.
-fn once<T>(
+pub(super) fn once<T>(
     what: &str,
     value: Option<(T, Span)>,
     slot: &mut Option<(T, Span)>,

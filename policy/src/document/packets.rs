@@ -1,7 +1,6 @@
 //! Packets described by their fields: `tests:`, and `ringctl explain --packet`.
 
-use super::deferred::Part;
-use super::fields::{Context, STATES};
+use super::fields::Context;
 use super::problems::{Complaint, Problems, quote};
 use super::source::Span;
 use super::values;
@@ -39,7 +38,6 @@ pub(super) struct Packet {
     flags: Option<Span>,
     to: Option<Span>,
     pub interface_at: Option<Span>,
-    pub state_at: Option<Span>,
 }
 
 impl Packet {
@@ -88,10 +86,7 @@ impl Packet {
             "fragment" => packet.fragment = values::boolean(text)?,
             "hop_limit" => packet.hop_limit = Some(values::number(text, 255)? as u8),
             "state" => {
-                if !STATES.contains(&text) {
-                    return Err(Complaint::unknown("state", text, STATES));
-                }
-                self.state_at = Some(span);
+                packet.state = values::state(text)?;
             }
             _ => return Err(Complaint::unknown("field of a packet", key, KEYS)),
         }
@@ -132,13 +127,10 @@ impl Packet {
 }
 
 impl Context<'_, '_, '_> {
-    /// What only a test in a policy needs: the interface is a covered one, `state` has to wait.
+    /// What only a test in a policy needs: the interface is a covered one.
     pub fn check_packet(&mut self, packet: &Packet) {
         if let (Some(name), Some(span)) = (&packet.fields.interface, packet.interface_at) {
             self.inside_interfaces(&crate::model::NameGlob(name.clone()), span);
-        }
-        if let Some(span) = packet.state_at {
-            self.deferred.add(Part::State, span);
         }
     }
 }

@@ -65,12 +65,18 @@ fn span(at: Location) -> Span {
 }
 
 fn can_be_unknown(m: &Match) -> bool {
-    m.proto.is_some() || m.port.is_some() || m.source_port.is_some() || m.flags.is_some() || m.icmp.is_some()
+    m.state.is_some()
+        || m.proto.is_some()
+        || m.port.is_some()
+        || m.source_port.is_some()
+        || m.flags.is_some()
+        || m.icmp.is_some()
 }
 
 /// Whether `a` matches every packet that `b` matches.
 fn covers(a: &Match, b: &Match) -> bool {
     let numbers = [
+        (&a.state, &b.state),
         (&a.port, &b.port),
         (&a.proto, &b.proto),
         (&a.source_port, &b.source_port),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::problems::{Complaint, quote};
-use crate::model::{FlagSet, IcmpMatch, NameGlob};
+use crate::model::{FlagSet, IcmpMatch, NameGlob, STATES};
 use crate::services;
 
 type Parsed<T> = Result<T, Complaint>;
@@ -65,6 +65,13 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
 const MAX_DURATION: u64 = 3650 * 86_400;
 
 /// A duration in seconds: `90s`, `5m`, `1h`, `7d`, `2w`.
+pub(super) fn state(text: &str) -> Parsed<u8> {
+    match STATES.iter().position(|state| *state == text) {
+        Some(index) => Ok(index as u8),
+        None => Err(Complaint::unknown("state", text, STATES)),
+    }
+}
+
 pub(super) fn duration(text: &str) -> Parsed<u64> {
     let expected =
         || Complaint::new(format!("expected a duration such as `90s`, `5m`, `1h` or `7d`, found {}", quote(text)));

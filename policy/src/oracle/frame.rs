@@ -273,6 +273,7 @@ mod tests {
             segment: 0,
             tag: None,
             mark: None,
+            state: 0,
         };
         parse(&frame(packet, false).unwrap(), &context).unwrap()
     }

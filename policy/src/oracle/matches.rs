@@ -65,6 +65,7 @@ pub(super) fn check(rule: &Rule, context: &Context, fields: &Fields, members: &M
             within(table, u32::from(kind) * 256 + u32::from(code))
         })?;
     }
+    number("state", reads.state.as_ref(), state(context, fields), refuses)?;
     number("vlan", reads.vlan.as_ref(), fields.vlan, refuses)?;
     number("dscp", reads.dscp.as_ref(), fields.dscp, refuses)?;
     number("mark", reads.mark.as_ref(), fields.mark, refuses)?;
@@ -73,6 +74,16 @@ pub(super) fn check(rule: &Rule, context: &Context, fields: &Fields, members: &M
         field("fragment", fields.fragment, refuses, |is| is == wanted)?;
     }
     Ok(())
+}
+
+/// Only IP packets have a state; that of a fragment without the beginning, and of what carries no known protocol, cannot
+/// be told from the packet.
+pub(super) fn state(context: &Context, fields: &Fields) -> Field<u8> {
+    match fields.family {
+        Field::Absent => Field::Absent,
+        _ if fields.later_fragment || fields.proto.is_unknown() => Field::Unknown,
+        _ => Field::Value(context.state),
+    }
 }
 
 /// The one place where the three states of a field meet a condition.

@@ -56,6 +56,8 @@ pub struct Context {
     pub tag: Option<u16>,
     /// `skb->mark`; absent at XDP whatever is said here.
     pub mark: Option<u32>,
+    /// The state of its connection, index into [`crate::model::STATES`].
+    pub state: u8,
 }
 
 /// Whether an address is in a dynamic set.

@@ -66,6 +66,8 @@ pub struct Fields {
     pub to: Field<IpAddr>,
     /// A fragment, first or later.
     pub fragment: Field<bool>,
+    /// A fragment without the beginning.
+    pub later_fragment: bool,
     /// DSCP, 0..=63.
     pub dscp: Field<u8>,
     /// Bytes from the network header on, at most 65,535.
@@ -138,6 +140,7 @@ pub fn parse(frame: &[u8], context: &Context) -> Parsed {
         from: Field::Absent,
         to: Field::Absent,
         fragment: Field::Absent,
+        later_fragment: false,
         dscp: Field::Absent,
         length: Field::Absent,
         hop_limit: Field::Absent,
@@ -210,6 +213,7 @@ fn read_ipv4(packet: &[u8], segment: u16, fields: &mut Fields) -> Result<(), Mal
     fields.fragment = Field::Value(offset != 0 || more != 0);
     fields.proto = Field::Value(fixed[9]);
     if offset != 0 {
+        fields.later_fragment = true;
         details_unknown(fields);
         return Ok(());
     }
@@ -252,6 +256,7 @@ fn read_ipv6(packet: &[u8], segment: u16, fields: &mut Fields) -> Result<(), Mal
                 // What follows is the middle of something; only the number of it is known, and not even that when
                 // the number is one more extension header's.
                 fields.proto = if is_extension(next) { Field::Unknown } else { Field::Value(next) };
+                fields.later_fragment = true;
                 details_unknown(fields);
                 return Ok(());
             }

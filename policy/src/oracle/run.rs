@@ -59,5 +59,6 @@ pub fn context(policy: &Policy, packet: &TestPacket, ingress: bool) -> Context {
         segment: 0,
         tag: None,
         mark: (hook == Hook::Tc).then(|| packet.mark.unwrap_or(0)),
+        state: packet.state,
     }
 }

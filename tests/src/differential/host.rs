@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ringfence_abi::counter::BUILTINS;
+use ringfence_abi::host::line::BUILTINS;
 use ringfence_policy::{
     compile::{Compiled, compile},
     evaluate,

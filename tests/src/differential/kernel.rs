@@ -147,7 +147,7 @@ impl Evaluator for Programs {
             ifindex,
             mark: context.mark.unwrap_or(0),
             vlan: context.tag.map_or(0, |tag| 0x1_0000 | u32::from(tag)),
-            zero: 0,
+            state: context.state.into(),
         };
         let answer = self.kernel().explain(loaded, hook, &packet.frame, &question).expect("a test run");
         Some(Answer {

@@ -47,6 +47,7 @@ impl Evaluator for Tables {
                 l3: context.l3,
                 tag: context.tag,
                 mark: context.mark.filter(|_| at_tc),
+                state: context.state,
                 interface: &context.interface,
                 loopback: context.loopback,
                 members: &|set, address| world.contains(set, address),

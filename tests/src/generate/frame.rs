@@ -43,6 +43,7 @@ pub(super) fn packet(rng: &mut Rng, pool: &Pool, policy: &Policy, world: &World)
     let mut wish = any_wish(rng, pool);
     let mut vlan = once_in(rng, 3).then(|| pick(rng, &pool.vlans));
     let mut mark = pick(rng, &pool.marks);
+    let mut state = None;
     let mut interface = pick(rng, &INTERFACES[..6]);
     if once_in(rng, 40) {
         interface = "lo";
@@ -53,6 +54,7 @@ pub(super) fn packet(rng: &mut Rng, pool: &Pool, policy: &Policy, world: &World)
             vlan = within(rng, matches.vlan.as_ref()).map(|vlan| vlan as u16).or(vlan);
             mark = within(rng, matches.mark.as_ref()).unwrap_or(mark);
             interface = named(rng, &matches.interface).unwrap_or(interface);
+            state = within(rng, matches.state.as_ref()).map(|state| state as u8);
         }
         None if once_in(rng, 5) => floor_wish(rng, &mut wish),
         None if !world.entries.is_empty() && once_in(rng, 2) => aim_at_entry(rng, &mut wish, world, ingress),
@@ -70,6 +72,7 @@ pub(super) fn packet(rng: &mut Rng, pool: &Pool, policy: &Policy, world: &World)
         segment: if at_tc && once_in(rng, 6) { rng.u16(1..400) } else { 0 },
         tag: held.map(|vlan| vlan | rng.u16(..) & 0xf000),
         mark: at_tc.then_some(mark),
+        state: state.unwrap_or_else(|| rng.u8(..4)),
     };
     let mut frame = if l3 { Vec::new() } else { link(rng, &wish, vlan.filter(|_| held.is_none())) };
     if !l3 && once_in(rng, 16) {

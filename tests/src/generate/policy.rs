@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ringfence_policy::model::{
-    Chain, DynamicKind, DynamicSet, Families, FlagSet, HostChain, IcmpMatch, InterfaceMatch, Location, Match, Mode,
-    NameGlob, Policy, Rule, Verdict, WhenFull,
+    Chain, Connections, DynamicKind, DynamicSet, Families, FlagSet, HostChain, IcmpMatch, InterfaceMatch, Location,
+    Match, Mode, NameGlob, Policy, Rule, Verdict, WhenFull,
 };
 use ringfence_policy::ranges::{AddressRanges, Ranges};
 
@@ -29,6 +29,7 @@ pub(super) fn policy(rng: &mut Rng, pool: &Pool, shape: Shape) -> Policy {
         dynamic_sets: (0..dynamic).map(dynamic_set).collect(),
         interfaces: None,
         floor: std::array::from_fn(|_| !once_in(rng, 3)),
+        connections: Connections { capacity: 1024, ..Connections::default() },
         ingress,
         egress,
         host: HostChain::implicit(),
@@ -110,6 +111,7 @@ fn conditions(rng: &mut Rng, pool: &Pool, lists: &Lists, exact: bool) -> Match {
     matches.proto = maybe(rng, 4, |rng| values(rng, &PROTOCOLS, 255));
     matches.port = maybe(rng, 5, |rng| values(rng, &pool.ports, 65_535));
     matches.source_port = maybe(rng, rest, |rng| values(rng, &pool.ports, 65_535));
+    matches.state = maybe(rng, rest, |rng| values(rng, &[0_u8, 1, 2, 3], 3));
     matches.vlan = maybe(rng, rest, |rng| values(rng, &pool.vlans, 4095));
     matches.mark = maybe(rng, rest, |rng| values(rng, &pool.marks, u32::MAX));
     matches.length = maybe(rng, rest, |rng| values(rng, &pool.lengths, 65_535));

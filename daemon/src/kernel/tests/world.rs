@@ -18,7 +18,7 @@ use nix::{
 use ringfence_abi::counter::{Counter, DEFAULT};
 use ringfence_policy::{
     compile::{Compiled, compile},
-    model::{Chain, HostChain, Location, Mode, Policy, Verdict},
+    model::{Chain, Connections, HostChain, Location, Mode, Policy, Verdict},
 };
 
 use crate::kernel::{Device, Kernel, Loaded};
@@ -159,6 +159,7 @@ pub fn policy(ingress: Option<Verdict>, egress: Option<Verdict>) -> Compiled {
         dynamic_sets: Vec::new(),
         interfaces: None,
         floor: [false; 7],
+        connections: Connections::default(),
         ingress: ingress.map(chain),
         egress: egress.map(chain),
         host: HostChain::implicit(),

@@ -2,7 +2,8 @@
 //! is one. Most opens meet no rule that reads more, or one that reads no more than these two.
 
 use ringfence_abi::{
-    counter::{BUILTINS, DEFAULT},
+    counter::DEFAULT,
+    host::line::BUILTINS,
     host::{QUICK, QUICK_VERDICT, field},
 };
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ringfence_abi::{
     chain::{ChainConsts, MAX_RULES, PORT_ABSENT},
-    counter::BUILTINS,
+    host::line::BUILTINS,
     host::{HostConsts, LEAF_TRUSTED, Leaf, MASK_CONDITIONS, MASK_UNKNOWN, SMALL_ABSENT, field, op},
     zeroed,
 };
@@ -93,7 +93,7 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let (quick, quick_columns) = quick::words(&fields, &entries, &of_rules, host.default);
     let quick = arena.halves(quick);
-    write(&mut arena, &mut chain, &entries, &of_rules, fields);
+    write(&mut arena, &mut chain, BUILTINS, (&entries, &of_rules), fields);
     let arena = finish(arena, &mut chain, "host")?;
     let reads_subject = |rule: &HostRule| {
         [&rule.matches.exe, &rule.matches.ancestor, &rule.matches.target].iter().any(|side| !side.is_empty())

@@ -5,7 +5,7 @@ mod parse;
 mod run;
 
 use super::{Context, Decision, DynamicEntry, Field, Fields, Hook, no_members};
-use crate::model::{Chain, HostChain, Location, Match, Mode, Policy, Rule, Verdict};
+use crate::model::{Chain, Connections, HostChain, Location, Match, Mode, Policy, Rule, Verdict};
 use crate::ranges::Ranges;
 
 const AT: Location = Location { file: 0, line: 1, column: 1 };
@@ -20,6 +20,7 @@ fn context() -> Context {
         segment: 0,
         tag: None,
         mark: Some(0),
+        state: 0,
     }
 }
 
@@ -33,6 +34,7 @@ fn syn() -> Fields {
         from: Field::Value("203.0.113.5".parse().unwrap()),
         to: Field::Value("192.0.2.1".parse().unwrap()),
         fragment: Field::Value(false),
+        later_fragment: false,
         dscp: Field::Value(10),
         length: Field::Value(60),
         hop_limit: Field::Value(64),
@@ -55,6 +57,7 @@ fn policy(default: Verdict, rules: Vec<Rule>) -> Policy {
         dynamic_sets: Vec::new(),
         interfaces: None,
         floor: [true; 7],
+        connections: Connections::default(),
         ingress: Some(Chain { default, default_at: AT, rules }),
         egress: None,
         host: HostChain::implicit(),

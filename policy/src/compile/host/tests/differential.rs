@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_abi::counter::BUILTINS;
+use ringfence_abi::host::line::BUILTINS;
 
 use crate::{
     compile::compile,

@@ -1,7 +1,8 @@
 //! Quick words: what they say is what every call of these classes gets, and they say it wherever they can.
 
 use ringfence_abi::{
-    counter::{BUILTINS, DEFAULT},
+    counter::DEFAULT,
+    host::line::BUILTINS,
     host::{field, op},
     verdict::{ACCEPT, DROP},
 };

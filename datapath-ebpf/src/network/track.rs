@@ -1,0 +1,417 @@
+//! Connections and fragments: what is looked up before the rules are asked, and what is kept of what they let through.
+
+use core::{arch::asm, ffi::c_void, ptr};
+
+use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_coarse_ns};
+use ringfence_abi::{
+    chain::{IP_FRAGMENT, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATE_UNKNOWN},
+    connection::{
+        Connection, FLAG_MARK, FLAG_OUTBOUND, FRAGMENT_SECONDS, Fragment, FragmentKey, KILLED, Key, LINE_BITS,
+        TCP_CLOSING, same_time, stamp,
+    },
+    counter,
+    dynamic::{V4, V6},
+    verdict::{ACCEPT, DROP},
+};
+use ringfence_engine::{
+    deep::{Deep, MESSAGE_BAD_ERROR, MESSAGE_ERROR, NO_PROTO},
+    fields::{FAMILY_NONE, FAMILY_V4, Fields},
+    ro::read,
+    search::Outcome,
+    track::{self, Pool, Segment, described, is_later_fragment},
+};
+
+use crate::{
+    again::rejudge,
+    maps::{self, CELL, CONNECTIONS, FRAGMENTS, HALF_IN, HALF_OUT, Scratch, scratch},
+    report::Tally,
+};
+
+/// Working memory of tracking.
+#[repr(C)]
+pub struct Track {
+    pub key: Key,
+    pub segment: Segment,
+    /// When the packet came.
+    pub now: u64,
+    /// What judgements hold under, with line 0.
+    pub stamp: u64,
+    /// What is to be done when the packet is let through.
+    pub wish: u64,
+    /// A connection that is put together.
+    pub fresh: Connection,
+    pub fragment: FragmentKey,
+    pub first: Fragment,
+    /// The first packet of a connection that is judged once more: its fields, interface and mark.
+    pub again: Fields,
+    pub again_ifindex: u32,
+    pub again_mark: u32,
+    pub again_marked: u32,
+    pub zero: u32,
+}
+
+/// [`Track::wish`]: nothing.
+const LEAVE: u64 = 0;
+/// [`Track::wish`]: the packet belongs to a connection or begins one.
+const KEEP: u64 = 1;
+
+/// A packet that has just been parsed.
+#[derive(Clone, Copy)]
+pub struct Look {
+    pub egress: bool,
+    pub tally: Tally,
+    /// The state that an explanation asks for.
+    pub said: Option<u32>,
+}
+
+/// What was found.
+pub enum Looked {
+    /// No rule needs to be asked.
+    Settled(Outcome),
+    /// Direct index of the packet's state.
+    State(u32),
+}
+
+/// A packet that was let through.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    pub egress: bool,
+    pub tally: Tally,
+    pub state: u32,
+    pub ifindex: u32,
+    pub mark: u32,
+    pub has_mark: bool,
+    pub line: u32,
+    /// See `Judgement::plain`.
+    pub plain: bool,
+}
+
+/// Whether connections are tracked.
+#[inline(always)]
+fn on() -> bool {
+    read(&maps::track().on) != 0
+}
+
+/// What judgements hold under now.
+#[inline(always)]
+fn now_stamp() -> u64 {
+    // SAFETY: the map's only value; its words are stored atomically, and an aligned load does not tear.
+    let epoch = CELL.get_ptr(0).map_or(0, |cell| unsafe { (&raw const (*cell).epoch).read_volatile() });
+    stamp(epoch, read(&maps::track().slot), 0)
+}
+
+#[inline(always)]
+fn clock() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Looks up what is known of the packet.
+#[inline(always)]
+pub fn look(look: Look, fields: &Fields) -> Looked {
+    let Some(scratch) = scratch() else { return Looked::Settled(Outcome::TABLES) };
+    // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
+    let Scratch { deep, track, .. } = unsafe { &mut *scratch };
+    if let Some(said) = look.said {
+        return Looked::State(described(fields, deep, said));
+    }
+    track.wish = LEAVE;
+    let state = described(fields, deep, STATE_NEW);
+    if fields.family == FAMILY_NONE {
+        return Looked::State(state);
+    }
+    let fragment = fields.ip & IP_FRAGMENT != 0;
+    if !fragment && !on() {
+        return Looked::State(state);
+    }
+    track.now = clock();
+    track.stamp = now_stamp();
+    if fragment {
+        name_fragment(look.egress, fields, deep, &mut track.fragment);
+        if is_later_fragment(fields, deep) {
+            return later_fragment(track, deep);
+        }
+    }
+    if on() { connection(look, fields, deep, track) } else { Looked::State(state) }
+}
+
+#[inline(always)]
+fn connection(look: Look, fields: &Fields, deep: &Deep, track: &mut Track) -> Looked {
+    let Some(from_low) = track::key(fields, deep, &mut track.key) else {
+        let error = deep.message == MESSAGE_ERROR || deep.message == MESSAGE_BAD_ERROR;
+        return Looked::State(match (error, deep.proto == NO_PROTO) {
+            (true, _) => STATE_INVALID,
+            (false, true) => STATE_UNKNOWN,
+            (false, false) => STATE_NEW,
+        });
+    };
+    if deep.message == MESSAGE_ERROR {
+        return Looked::State(if is_known(&track.key, track.now) { STATE_RELATED } else { STATE_INVALID });
+    }
+    track.segment.take(fields, deep, look.egress, from_low);
+    track.wish = KEEP;
+    if let Some(found) = CONNECTIONS.get_ptr_mut(&track.key) {
+        // SAFETY: a value of the map; other CPUs may write the same connection, whose numbers are not exact then.
+        let connection = unsafe { &mut *found };
+        let again = track.segment.opens() && connection.state >= TCP_CLOSING && connection.state != KILLED;
+        if connection.expires > track.now && !again {
+            return known(look, track, connection, Pool::Established);
+        }
+        let _: Result<(), i32> = CONNECTIONS.remove(&track.key);
+    }
+    if let Some(found) = HALF_IN.get_ptr_mut(&track.key) {
+        // SAFETY: as above.
+        let connection = unsafe { &mut *found };
+        if connection.expires > track.now {
+            return known(look, track, connection, Pool::In);
+        }
+    }
+    if let Some(found) = HALF_OUT.get_ptr_mut(&track.key) {
+        // SAFETY: as above.
+        let connection = unsafe { &mut *found };
+        if connection.expires > track.now {
+            return known(look, track, connection, Pool::Out);
+        }
+    }
+    Looked::State(track::state_without(&track.segment))
+}
+
+/// Whether there is a connection, whatever its pool.
+#[inline(always)]
+fn is_known(key: &Key, now: u64) -> bool {
+    // SAFETY: read at once; a connection that goes meanwhile makes a stale answer, not a wrong access.
+    unsafe {
+        CONNECTIONS.get(key).is_some_and(|one| one.expires > now)
+            || HALF_IN.get(key).is_some_and(|one| one.expires > now)
+            || HALF_OUT.get(key).is_some_and(|one| one.expires > now)
+    }
+}
+
+/// A packet of a known connection. If the connection's first packet would not be let through any more, the connection is
+/// forgotten, and the packet is one of no connection.
+#[inline(always)]
+fn known(look: Look, track: &mut Track, connection: &mut Connection, pool: Pool) -> Looked {
+    if connection.state == KILLED {
+        return Looked::Settled(Outcome { line: counter::KILLED, verdict: u32::from(DROP) });
+    }
+    let state = track::state(connection, pool, &track.segment);
+    if state != STATE_ESTABLISHED {
+        return Looked::State(state);
+    }
+    if pool == Pool::Established {
+        let cached = connection.cached[place(look.egress, track, connection)];
+        if same_time(cached, track.stamp) {
+            touch(connection, true, track, look.tally);
+            track.wish = LEAVE;
+            let line = cached as u32 & ((1 << LINE_BITS) - 1);
+            return Looked::Settled(Outcome { line, verdict: u32::from(ACCEPT) });
+        }
+    }
+    if !same_time(connection.judged, track.stamp) {
+        put_again(track, connection);
+        if !rejudge(connection.flags & FLAG_OUTBOUND != 0) {
+            forget(&track.key, pool);
+            return Looked::State(track::state_without(&track.segment));
+        }
+        connection.judged = track.stamp;
+    }
+    Looked::State(STATE_ESTABLISHED)
+}
+
+/// Index into [`Connection::cached`].
+#[inline(always)]
+fn place(egress: bool, track: &Track, connection: &Connection) -> usize {
+    let mut place = usize::from(egress) * 2 + track.segment.direction(connection);
+    // What the compiler knows to be small it does not bound; the verifier wants to see it.
+    // SAFETY: copies a register to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) place) };
+    place & 3
+}
+
+/// Lays the connection's first packet ready to be judged once more.
+#[inline(always)]
+fn put_again(track: &mut Track, connection: &Connection) {
+    track::first(&track.key, connection, &mut track.again);
+    track.again_ifindex = connection.ifindex;
+    track.again_mark = connection.mark;
+    track.again_marked = u32::from(connection.flags & FLAG_MARK);
+}
+
+#[inline(always)]
+fn forget(key: &Key, pool: Pool) {
+    let _: Result<(), i32> = match pool {
+        Pool::Established => CONNECTIONS.remove(key),
+        Pool::In => HALF_IN.remove(key),
+        Pool::Out => HALF_OUT.remove(key),
+    };
+}
+
+/// Counts a packet in its connection and gives it new time.
+#[inline(always)]
+fn touch(connection: &mut Connection, promoted: bool, track: &Track, tally: Tally) {
+    track::update(connection, promoted, &track.segment);
+    if track.segment.direction(connection) == 0 {
+        connection.packets[0] += u64::from(tally.packets);
+        connection.bytes[0] += u64::from(tally.bytes);
+    } else {
+        connection.packets[1] += u64::from(tally.packets);
+        connection.bytes[1] += u64::from(tally.bytes);
+    }
+    connection.expires = track.now + read(&maps::track().timeouts[usize::from(connection.state & 7)]);
+}
+
+/// Keeps what is to be known of a packet that was let through; a counter that it adds to.
+#[inline(always)]
+pub fn keep(kept: Kept, fields: &Fields) -> Option<u32> {
+    let scratch = scratch()?;
+    // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
+    let Scratch { deep, track, .. } = unsafe { &mut *scratch };
+    if fields.family == FAMILY_NONE {
+        return None;
+    }
+    if fields.ip & IP_FRAGMENT != 0 && deep.offset == 0 {
+        keep_fragment(&kept, deep, track);
+    }
+    if !on() || track.wish == LEAVE || kept.state == STATE_INVALID {
+        return None;
+    }
+    if let Some(found) = CONNECTIONS.get_ptr_mut(&track.key) {
+        if kept.state == STATE_ESTABLISHED {
+            // SAFETY: as in `connection`.
+            let connection = unsafe { &mut *found };
+            touch(connection, true, track, kept.tally);
+            if kept.plain && read(&maps::track().cacheable) >> u32::from(kept.egress) & 1 != 0 {
+                connection.cached[place(kept.egress, track, connection)] = track.stamp | u64::from(kept.line);
+            }
+        }
+        return None;
+    }
+    if let Some(found) = HALF_IN.get_ptr_mut(&track.key) {
+        // SAFETY: as in `connection`.
+        return advance(kept, track, unsafe { &mut *found }, Pool::In);
+    }
+    if let Some(found) = HALF_OUT.get_ptr_mut(&track.key) {
+        // SAFETY: as in `connection`.
+        return advance(kept, track, unsafe { &mut *found }, Pool::Out);
+    }
+    begin(kept, fields, track);
+    None
+}
+
+/// A packet of a connection that was not proven before it.
+#[inline(always)]
+fn advance(kept: Kept, track: &mut Track, connection: &mut Connection, pool: Pool) -> Option<u32> {
+    let promoted = track::promotes(connection, pool, &track.segment);
+    touch(connection, promoted, track, kept.tally);
+    if !promoted {
+        return None;
+    }
+    track.fresh = *connection;
+    if CONNECTIONS.insert(&track.key, &track.fresh, 0).is_err() {
+        sweep(track.now);
+        if CONNECTIONS.insert(&track.key, &track.fresh, 0).is_err() {
+            return Some(counter::CONNECTIONS_FULL);
+        }
+    }
+    forget(&track.key, pool);
+    None
+}
+
+#[inline(always)]
+fn begin(kept: Kept, fields: &Fields, track: &mut Track) {
+    let fresh = &mut track.fresh;
+    track::begin(fresh, fields, &track.segment);
+    fresh.created = track.now;
+    fresh.judged = track.stamp;
+    fresh.ifindex = kept.ifindex;
+    fresh.mark = kept.mark;
+    if kept.has_mark {
+        fresh.flags |= FLAG_MARK;
+    }
+    track::update(fresh, false, &track.segment);
+    fresh.packets[0] = u64::from(kept.tally.packets);
+    fresh.bytes[0] = u64::from(kept.tally.bytes);
+    fresh.expires = track.now + read(&maps::track().timeouts[usize::from(fresh.state & 7)]);
+    // What does not fit pushes out the oldest of its own kind.
+    let pool = if kept.egress { &HALF_OUT } else { &HALF_IN };
+    let _: Result<(), i32> = pool.insert(&track.key, fresh, 0);
+}
+
+#[inline(always)]
+fn name_fragment(egress: bool, fields: &Fields, deep: &Deep, key: &mut FragmentKey) {
+    key.src = fields.src;
+    key.dst = fields.dst;
+    key.id = deep.id;
+    key.proto = deep.next as u8;
+    key.family = if fields.family == FAMILY_V4 { V4 } else { V6 };
+    key.egress = u8::from(egress);
+    key.zero = 0;
+}
+
+/// A later fragment goes where the first one went. One that begins inside the first one could replace the headers that
+/// were judged: it is dropped, and the rest of its packet with it, which cannot be put together any more (RFC 5722). One
+/// whose first fragment is not known, because it comes before it or that was refused, is judged with its ports unknown.
+#[inline(always)]
+fn later_fragment(track: &mut Track, deep: &Deep) -> Looked {
+    if let Some(first) = FRAGMENTS.get_ptr(&track.fragment) {
+        // SAFETY: read at once; the programs replace values whole.
+        let Fragment { expires, cached, size } = unsafe { *first };
+        if expires > track.now && same_time(cached, track.stamp) {
+            if u64::from(deep.offset) < size {
+                let _: Result<(), i32> = FRAGMENTS.remove(&track.fragment);
+                return Looked::Settled(Outcome { line: counter::FRAGMENT_OVERLAP, verdict: u32::from(DROP) });
+            }
+            let line = cached as u32 & ((1 << LINE_BITS) - 1);
+            return Looked::Settled(Outcome { line, verdict: u32::from(ACCEPT) });
+        }
+    }
+    Looked::State(STATE_UNKNOWN)
+}
+
+#[inline(always)]
+fn keep_fragment(kept: &Kept, deep: &Deep, track: &mut Track) {
+    let mut size = u64::from(deep.size);
+    if let Some(known) = FRAGMENTS.get_ptr(&track.fragment) {
+        // SAFETY: as above.
+        let known = unsafe { *known };
+        if known.expires > track.now {
+            size = size.max(known.size);
+        }
+    }
+    track.first.expires = track.now + FRAGMENT_SECONDS * 1_000_000_000;
+    track.first.cached = track.stamp | u64::from(kept.line);
+    track.first.size = size;
+    let _: Result<(), i32> = FRAGMENTS.insert(&track.fragment, &track.first, 0);
+}
+
+/// Takes expired connections out, once a second at most: the pool is full, and the daemon, which does it all the time, may
+/// be dead.
+#[inline(always)]
+fn sweep(now: u64) {
+    let Some(cell) = CELL.get_ptr_mut(0) else { return };
+    // SAFETY: the map's only value; two CPUs that sweep at once do no harm.
+    unsafe {
+        if now < (*cell).swept + 1_000_000_000 {
+            return;
+        }
+        (*cell).swept = now;
+    }
+    let callback: *mut c_void;
+    // SAFETY: loads an address, right here for the reason given at `repeat!`.
+    unsafe { asm!("{0} = {1} ll", out(reg) callback, sym expire) };
+    // SAFETY: the callback has the signature that the helper calls (5.13), and ignores its context.
+    unsafe {
+        bpf_for_each_map_elem(ptr::from_ref(&CONNECTIONS).cast_mut().cast(), callback, ptr::null_mut(), 0);
+    }
+}
+
+unsafe extern "C" fn expire(map: *mut c_void, key: *mut Key, value: *mut Connection, _: *mut c_void) -> i64 {
+    let _ = map;
+    // SAFETY: the kernel gives an element of the map.
+    unsafe {
+        if (*value).expires <= clock() {
+            let _: Result<(), i32> = CONNECTIONS.remove(&*key);
+        }
+    }
+    0
+}
