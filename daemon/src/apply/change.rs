@@ -8,6 +8,7 @@ use super::lockout::locks_out;
 use super::switch::{Plan, boot_seconds, note};
 use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::{Error, Result};
+use crate::faults::reach;
 use crate::server::caller::Caller;
 
 /// The longest time to wait for a confirmation: a day.
@@ -152,10 +153,12 @@ impl Daemon {
             control.pending = Some(pending);
             return Err(error.into());
         }
+        reach("confirm/written");
         self.kernel(|kernel| {
             kernel.flip(slot, slot, 0);
             Ok(())
         })?;
+        reach("confirm/flipped");
         tracing::info!(generation = number, by = caller.name(), "confirmed");
         self.retire(&mut control, *pending.previous);
         Ok(GenerationAnswer { generation: number })
@@ -219,12 +222,14 @@ impl Daemon {
             kernel.flip(slot, slot, 0);
             Ok(())
         })?;
+        reach("back/flipped");
         let failed = control.running.replace(pending.previous);
         let back = control.running.as_ref().map_or(EMPTY, |running| running.number());
         control.standing.change(|standing| {
             standing.running = (back != EMPTY).then_some(back);
             standing.previous = standing.previous.filter(|&previous| previous != back);
         })?;
+        reach("back/standing-written");
         if back == EMPTY {
             let empty = control.running.take();
             self.nothing_in_force(control)?;

@@ -10,7 +10,7 @@ use super::candidate::Origin;
 use super::off::FORBIDDEN;
 use super::switch::{Plan, note};
 use crate::cli::DEFAULT_POLICY;
-use crate::daemon::{Daemon, EMPTY, Pending};
+use crate::daemon::{Control, Daemon, EMPTY, Pending};
 use crate::error::{Result, with_sources};
 use crate::interfaces::watch;
 use crate::kernel::Loaded;
@@ -153,8 +153,7 @@ impl Daemon {
             let old = self.understand(loaded)?;
             self.retire(&mut control, old);
         }
-        let running = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
-        control.standing.change(|standing| standing.running = running)?;
+        self.catch_up(&mut control)?;
         let sets = control.running.as_ref().and_then(|r| r.meaning.as_ref()).map(|m| m.policy.dynamic_sets.clone());
         if let Some(sets) = sets {
             let mut dynamic = self.dynamic();
@@ -167,6 +166,31 @@ impl Daemon {
         note(&mut control, "attach", problem);
         let problem = self.host_after_flip(&mut control);
         note(&mut control, "host", problem);
+        Ok(())
+    }
+
+    /// Writes down what an earlier daemon that was killed did not come to, and removes what it left of an apply that did
+    /// not come into force.
+    fn catch_up(&self, control: &mut Control) -> Result<()> {
+        let running = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
+        let before = control.standing.get().clone();
+        if let Some(running) = running {
+            for number in self.store.numbers()? {
+                if number > running.max(before.last_number) {
+                    tracing::warn!(generation = number, "removed: its apply was interrupted before it came into force");
+                    self.store.remove(number)?;
+                }
+            }
+        }
+        // Killed between the flip and the disk: what the disk calls running is what was replaced. (If it was not
+        // confirmed, it was the programs that went back from it.)
+        let confirmed = |&number: &u64| self.store.record(number).is_ok_and(|record| record.confirmed);
+        let replaced = before.running.filter(|_| before.running != running).filter(confirmed);
+        control.standing.change(|standing| {
+            standing.running = running;
+            standing.previous = replaced.or(standing.previous).filter(|previous| Some(*previous) != running);
+            standing.last_number = standing.last_number.max(running.unwrap_or_default());
+        })?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use super::candidate::Candidate;
 use crate::cli::Half;
 use crate::daemon::{Control, Daemon, EMPTY, Pending};
 use crate::error::{Error, Result, with_sources};
+use crate::faults::reach;
 use crate::interfaces::attachments::Step;
 use crate::interfaces::select::Demand;
 use crate::interfaces::watch;
@@ -47,7 +48,9 @@ impl Daemon {
             self.kernel(|kernel| dynamic.assign_ids(Some(kernel), &sets))?
         };
         let id = |set: ringfence_policy::model::SetId| ids.get(usize::from(set.0)).copied().unwrap_or_default();
+        reach("apply/sets-known");
         let loaded = self.kernel(|kernel| Ok(kernel.load(&candidate.compiled, number, id)?))?;
+        reach("apply/loaded");
         let mut control = self.control();
         let like = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
         let prepared = self.prepare(plan, &candidate, like, control.running.is_some());
@@ -55,6 +58,7 @@ impl Daemon {
             Ok(counts) => counts,
             Err(error) => return Err(self.abandon(loaded, plan, error)),
         };
+        reach("apply/written");
         let lines = candidate.lines.clone();
         let mut active = Active::new(loaded, plan.record.clone(), lines, Some(Meaning::of(candidate)), counts);
         if let Err(error) = self.before_flip(&mut control, &active) {
@@ -67,6 +71,7 @@ impl Daemon {
             },
             _ => None,
         };
+        reach("apply/before-flip");
         let deadline = plan.confirm.map_or(0, |seconds| boot_seconds().saturating_add(seconds).max(1));
         let first = control.running.is_none();
         let old = control.running.take().or(empty.map(Box::new));
@@ -75,6 +80,7 @@ impl Daemon {
             kernel.flip(active.loaded.slot, previous, deadline);
             Ok(())
         })?;
+        reach("apply/flipped");
         if first && self.arguments.requires(Half::Network) {
             let problem = self.bring(&mut control, &active);
             if let Some(reason) = problem {
@@ -121,10 +127,12 @@ impl Daemon {
         self.require_host()?;
         // Before the interfaces, which `--require network` may have to take back.
         self.host_before_flip(control, &active.loaded)?;
+        reach("apply/host-ready");
         let network = watch::lock(&self.network).clone();
         for link in network.links.values() {
             active.classify(link)?;
         }
+        reach("apply/interfaces-known");
         // Without a generation in force the dispatchers drop, so nothing is attached before there is one.
         if control.running.is_none() {
             return self.require(active, &network);
@@ -175,11 +183,13 @@ impl Daemon {
     ) {
         let problem = self.reconcile(control);
         note(control, "attach", problem.map(|reason| format!("cannot attach: {reason}")));
+        reach("apply/attached");
         let declared = {
             let mut dynamic = self.dynamic();
             self.kernel(|kernel| dynamic.declare(Some(kernel), sets))
         };
         note(control, "sets", declared.err().map(|error| with_sources(&error)));
+        reach("apply/sets-declared");
         let running = control.running.as_ref().map(|running| running.number());
         let before = old.as_ref().map(|old| old.number()).filter(|&number| number != EMPTY);
         let written = control.standing.change(|standing| {
@@ -188,6 +198,7 @@ impl Daemon {
             standing.last_number = standing.last_number.max(running.unwrap_or_default());
         });
         note(control, "state", written.err().map(|error| with_sources(&error)));
+        reach("apply/standing-written");
         match old {
             Some(old) if deadline != 0 => control.pending = Some(Pending { previous: old, deadline }),
             Some(old) => self.retire(control, *old),
@@ -195,10 +206,12 @@ impl Daemon {
         }
         let problem = self.host_after_flip(control);
         note(control, "host", problem);
+        reach("apply/host-settled");
         let needed: Vec<u64> = [running, control.standing.get().previous].into_iter().flatten().collect();
         if let Err(error) = self.store.prune(&needed) {
             tracing::warn!(error = with_sources(&error), "cannot remove old generations");
         }
+        reach("apply/pruned");
         self.rearm.notify_one();
     }
 
@@ -206,11 +219,14 @@ impl Daemon {
     pub fn retire(&self, control: &mut Control, old: Active) {
         let retired = (|| {
             self.kernel(|kernel| Ok(kernel.wait_for_running_programs()?))?;
+            reach("retire/drained");
             let number = old.number();
             if let Some(running) = &control.running {
                 running.take_over(&old, &self.store)?;
             }
+            reach("retire/counts-taken-over");
             self.kernel(|kernel| Ok(kernel.unload(old.loaded)?))?;
+            reach("retire/unloaded");
             match &control.running {
                 Some(running) => running.forget_merged(number, &self.store),
                 None => Ok(()),

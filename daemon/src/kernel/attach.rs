@@ -18,6 +18,7 @@ use super::{
     error::{Context as _, Result},
     pins, sys,
 };
+use crate::faults::reach;
 
 /// A network device.
 #[derive(Clone, Copy, Debug)]
@@ -184,8 +185,11 @@ impl Kernel {
             std::fs::remove_file(&path)?;
         }
         let link = sys::link_create(program.fd.as_fd(), ifindex, hook.kind as u32, hook.flags)?;
+        reach("attach/linked");
         // Not pinned, the link ends here.
-        sys::pin(link.as_fd(), &path)
+        sys::pin(link.as_fd(), &path)?;
+        reach("attach/pinned");
+        Ok(())
     }
 
     fn detach_hook(&self, ifindex: u32, hook: &Hook) -> Result<()> {

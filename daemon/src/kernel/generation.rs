@@ -35,6 +35,7 @@ use super::{
     pins, sys,
     table::{PerCpu, Table},
 };
+use crate::faults::reach;
 
 /// Most interfaces of one machine that a generation knows.
 const MAX_INTERFACES: u32 = 16_384;
@@ -149,14 +150,20 @@ impl Kernel {
         let staging = Staging { kernel: self, slot, directory: self.pins.loading(slot), done: false };
         pins::remove(&staging.directory)?;
         fs::create_dir(&staging.directory).context(|| format!("cannot make {}", staging.directory.display()))?;
+        reach("load/directory-made");
         let chains = [constants(compiled.ingress.as_ref(), &set_ids), constants(compiled.egress.as_ref(), &set_ids)];
         let mut host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
         host.keeps |= self.entry_keeps()?;
         staging.make_maps(compiled, &chains)?;
+        reach("load/maps-made");
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
+        reach("load/host-maps-made");
         staging.load_programs(&chains)?;
+        reach("load/programs-loaded");
         self.load_host(slot, &staging.directory, &host)?;
+        reach("load/host-loaded");
         let directory = staging.publish(number)?;
+        reach("load/published");
         Loaded::open(number, slot, directory)
     }
 
@@ -174,6 +181,7 @@ impl Kernel {
             return Err(KernelError::InForce { generation: number });
         }
         self.clear_slot(slot)?;
+        reach("unload/slot-cleared");
         pins::remove(&directory)
     }
 
@@ -259,6 +267,7 @@ impl Staging<'_> {
                 };
                 let program = NETWORK.load(ebpf, entrance.program)?;
                 self.pin(program.as_fd(), entrance.program)?;
+                reach("load/program-pinned");
                 place(program.as_fd())?;
             } else {
                 place(kernel.dispatchers.get(entrance.pass)?.fd.as_fd())?;

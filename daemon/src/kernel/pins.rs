@@ -16,9 +16,9 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
-use ringfence_abi::ABI_VERSION;
 
 use super::error::{Context as _, KernelError, Result};
+use crate::faults::abi_version;
 
 /// The directory of all pins.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Pins {
         {
             return Err(not_bpffs());
         }
-        let root = bpffs.join(format!("v{ABI_VERSION}"));
+        let root = bpffs.join(format!("v{}", abi_version()));
         for directory in [
             root.clone(),
             root.join("maps"),
