@@ -193,6 +193,7 @@ impl Daemon {
         // Entries that went may have been the last to need a hook; one that failed is tried again.
         let problem = self.host_after_flip(&mut control);
         note(&mut control, "host", problem);
+        self.retire_formers(&mut control);
         self.write_down(&control)
     }
 

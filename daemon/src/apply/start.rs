@@ -38,6 +38,7 @@ impl Daemon {
         self.restore_mode()?;
         self.adopt()?;
         self.choose()?;
+        self.retire_formers(&mut self.control());
         // What an earlier daemon had put into the sets that are kept, and is not so any more, goes.
         let dynamic = self.dynamic();
         self.kernel(|kernel| dynamic.restore_own(kernel))

@@ -81,7 +81,9 @@ impl Daemon {
             Ok(())
         })?;
         reach("apply/flipped");
-        if first && self.arguments.requires(Half::Network) {
+        // Not after an upgrade: what the other version had attached is ours now, and taken away it would be missing.
+        let upgraded = self.kernel(|kernel| Ok(!kernel.formers().is_empty()))?;
+        if first && !upgraded && self.arguments.requires(Half::Network) {
             let problem = self.bring(&mut control, &active);
             if let Some(reason) = problem {
                 self.nothing_in_force(&mut control)?;
@@ -207,6 +209,7 @@ impl Daemon {
         let problem = self.host_after_flip(control);
         note(control, "host", problem);
         reach("apply/host-settled");
+        self.retire_formers(control);
         let needed: Vec<u64> = [running, control.standing.get().previous].into_iter().flatten().collect();
         if let Err(error) = self.store.prune(&needed) {
             tracing::warn!(error = with_sources(&error), "cannot remove old generations");

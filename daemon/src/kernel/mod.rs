@@ -18,6 +18,7 @@ mod dynamic;
 mod error;
 mod explain;
 mod features;
+mod former;
 mod generation;
 mod grace;
 mod host;
@@ -51,7 +52,8 @@ pub use self::{
     pins::mount_bpffs,
 };
 use self::{
-    dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, grace::Grace, host::Host, maps::Shared, pins::Pins,
+    dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, former::Formers, grace::Grace, host::Host,
+    maps::Shared, pins::Pins,
 };
 
 /// The owner of Ringfence's pins.
@@ -63,12 +65,16 @@ pub struct Kernel {
     grace: Grace,
     tcx: bool,
     host: Host,
+    formers: Formers,
     // Last: the lock goes when all else is closed.
     pins: Pins,
 }
 
 impl Kernel {
     /// Takes possession of `<bpffs>/v<ABI_VERSION>`, adopting what is pinned there and making what is not.
+    ///
+    /// What another version of Ringfence pinned beside it is found, too, and stays as it is until
+    /// [`Kernel::retire_formers`].
     ///
     /// Fails without the needed privileges, on a kernel that lacks something, when `bpffs` is on no BPF filesystem, and
     /// while another daemon owns the pins.
@@ -79,12 +85,13 @@ impl Kernel {
         features::privileges()?;
         features::kernel()?;
         let pins = Pins::own(bpffs)?;
+        let formers = Formers::new(pins.formers(bpffs)?);
         let maps = Shared::open(&pins)?;
         let dispatchers = Dispatchers::open(&pins)?;
         let lengths = Mutex::new(Lengths::recount(&maps)?);
         let host = Host::open(&pins, cgroup)?;
         let grace = Grace::new()?;
-        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host, pins };
+        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host, formers, pins };
         kernel.clear_strays()?;
         Ok(kernel)
     }

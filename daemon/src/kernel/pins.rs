@@ -17,7 +17,10 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::error::{Context as _, KernelError, Result};
+use super::{
+    error::{Context as _, KernelError, Result},
+    former::Former,
+};
 use crate::faults::abi_version;
 
 /// The directory of all pins.
@@ -49,12 +52,23 @@ impl Pins {
         ] {
             fs::create_dir_all(&directory).context(|| format!("cannot make {}", directory.display()))?;
         }
-        let directory = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
-        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(owner) => Ok(Self { root, _owner: owner }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(KernelError::Owned { path: root }),
-            Err((_, error)) => Err(error).context(|| format!("cannot lock {}", root.display())),
+        let owner = lock(&root)?;
+        Ok(Self { root, _owner: owner })
+    }
+
+    /// What other versions pinned beside ours; an error while a daemon of theirs is running.
+    pub fn formers(&self, bpffs: &Path) -> Result<Vec<Former>> {
+        let mut found = Vec::new();
+        for name in names(bpffs)? {
+            let root = bpffs.join(&name);
+            let is_version = name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+            if is_version && root != self.root {
+                let owner = lock(&root)?;
+                tracing::info!(version = name, "another version of Ringfence was here");
+                found.push(Former::new(name, root, owner)?);
+            }
         }
+        Ok(found)
     }
 
     /// The directory of all pins of this version.
@@ -117,6 +131,15 @@ impl Pins {
     pub fn remove_all(&self) -> Result<()> {
         remove(&self.root)
     }
+}
+
+/// Takes possession of a directory of pins.
+fn lock(root: &Path) -> Result<Flock<File>> {
+    let directory = File::open(root).context(|| format!("cannot open {}", root.display()))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => KernelError::Owned { path: root.to_owned() },
+        error => KernelError::Io { what: format!("cannot lock {}", root.display()), source: error.into() },
+    })
 }
 
 /// Mounts a BPF filesystem if the directory is on none yet.

@@ -142,6 +142,16 @@ pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags
     fd(call(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
 }
 
+/// Lets a link run another program, in one step.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attr();
+    // SAFETY: integers, zeroed above.
+    let update = unsafe { &mut attr.link_update };
+    update.link_fd = link.as_raw_fd().cast_unsigned();
+    update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd().cast_unsigned();
+    call(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
 /// Detaches a link, also while others hold it open.
 pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = attr();

@@ -7,3 +7,4 @@
 mod kills;
 mod scene;
 mod traffic;
+mod upgrade;

@@ -109,6 +109,12 @@ impl Scene {
         Ok(())
     }
 
+    /// The daemon ended while it started, and the order is gone with it.
+    pub fn is_gone(&self) -> Result<()> {
+        ensure!(!self.daemon.runs() && !self.faults().exists(), "the daemon did not end by the fault");
+        Ok(())
+    }
+
     /// Waits until the daemon has stopped at the fault.
     pub fn has_stopped(&self, step: &str) -> Result<()> {
         let stat = format!("/proc/{}/stat", self.daemon.pid()?);

@@ -123,6 +123,17 @@ impl Seen {
         Ok(())
     }
 
+    /// The part of [`Seen::is_whole`] that holds also while two generations judge one after the other: nothing got through
+    /// that both refuse, nothing was lost that both accept, and never were both of [`EITHER`] accepted.
+    pub fn is_closed(&self) -> Result<()> {
+        let arrived = |index: usize, round: usize| self.arrived[index].get(round).copied().unwrap_or_default();
+        let count = |index: usize| (0..self.rounds).filter(|&round| arrived(index, round)).count();
+        ensure!(count(0) == self.rounds && count(3) == 0, "{} of {}, {}", count(0), self.rounds, count(3));
+        let both = (0..self.rounds).filter(|&round| arrived(1, round) && arrived(2, round)).count();
+        ensure!(both == 0, "{both} rounds were let through whole");
+        Ok(())
+    }
+
     /// How many packets to [`EITHER`] arrived, one by one.
     pub fn arrived(&self) -> [u64; 2] {
         [1, 2].map(|index: usize| self.arrived[index].iter().filter(|&&arrived| arrived).count() as u64)
