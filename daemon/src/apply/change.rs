@@ -7,10 +7,12 @@ use super::diff;
 use super::lockout::locks_out;
 use super::switch::{Plan, boot_seconds, note};
 use crate::daemon::{Control, Daemon, EMPTY};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_sources};
 use crate::faults::reach;
 use crate::server::caller::Caller;
 
+/// Why a policy is applied when the daemon starts.
+pub const START: &str = "start";
 /// The longest time to wait for a confirmation: a day.
 const MAX_CONFIRM: u64 = 86_400;
 
@@ -61,6 +63,9 @@ impl Daemon {
         if !request.force {
             self.object(&candidate, running, caller)?;
         }
+        if why == START {
+            self.refuse_unconfirmed(&candidate)?;
+        }
         let number = self.next_number()?;
         let record = candidate.record(number, &caller.name(), why, confirm.is_none());
         self.note_copies(&candidate);
@@ -71,6 +76,28 @@ impl Daemon {
         note(&mut control, "policy", None);
         answer.pending = pending_answer(&control);
         Ok(answer)
+    }
+
+    /// At a start nobody is there to confirm: a policy that was tried with `--confirm`, and given up, does not come back by
+    /// itself because a machine was restarted.
+    fn refuse_unconfirmed(&self, candidate: &Candidate) -> Result<()> {
+        let texts = |texts: &[crate::state::generations::SourceText]| -> Vec<String> {
+            texts.iter().map(|text| text.text.clone()).collect()
+        };
+        let wanted = texts(&candidate.sources.texts);
+        let same = |record: &crate::state::generations::Record| {
+            self.store.texts(record.generation).is_ok_and(|kept| texts(&kept) == wanted)
+        };
+        // The newest first: it may have been applied again, and confirmed.
+        match self.store.records()?.into_iter().find(same) {
+            Some(record) if !record.confirmed => {
+                let number = record.generation;
+                Err(Error::No(format!(
+                    "generation {number}, which is this policy, was never confirmed; apply it again"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What speaks against a policy without `force`.
@@ -195,9 +222,13 @@ impl Daemon {
         if !request.force {
             self.object(&candidate, None, caller)?;
         }
-        let record = self.store.record(target)?;
-        let record = crate::state::generations::Record { confirmed: true, tables: candidate.tables_digest(), ..record };
-        self.store.set_record(&record)?;
+        let kept = self.store.record(target)?;
+        let tables = candidate.tables_digest();
+        let record = crate::state::generations::Record { confirmed: true, tables, ..kept.clone() };
+        // Nothing to write, nothing that can fail: also a full disk goes back.
+        if record != kept {
+            self.store.set_record(&record)?;
+        }
         self.switch(candidate, &Plan { record, new: false, confirm: None })?;
         tracing::info!(generation = target, by = caller.name(), "rolled back");
         Ok(GenerationAnswer { generation: target })
@@ -225,10 +256,11 @@ impl Daemon {
         reach("back/flipped");
         let failed = control.running.replace(pending.previous);
         let back = control.running.as_ref().map_or(EMPTY, |running| running.number());
-        control.standing.change(|standing| {
+        let written = control.standing.follow(|standing| {
             standing.running = (back != EMPTY).then_some(back);
             standing.previous = standing.previous.filter(|&previous| previous != back);
-        })?;
+        });
+        note(control, "state", written.err().map(|error| with_sources(&error)));
         reach("back/standing-written");
         if back == EMPTY {
             let empty = control.running.take();

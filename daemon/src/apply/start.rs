@@ -7,11 +7,12 @@ use ringfence_api::{ApplyRequest, ApplySource};
 
 use super::active::{Active, Meaning};
 use super::candidate::Origin;
+use super::change::START;
 use super::off::FORBIDDEN;
 use super::switch::{Plan, note};
 use crate::cli::DEFAULT_POLICY;
 use crate::daemon::{Control, Daemon, EMPTY, Pending};
-use crate::error::{Result, with_sources};
+use crate::error::{Error, Result, with_sources};
 use crate::interfaces::watch;
 use crate::kernel::Loaded;
 use crate::server::caller::Caller;
@@ -87,9 +88,15 @@ impl Daemon {
             tracing::warn!("a generation waits for a confirmation: the configured policy is not applied");
             return Ok(());
         }
-        let Err(error) = self.apply(request, &Caller::Daemon, "start") else { return Ok(()) };
+        let Err(error) = self.apply(request, &Caller::Daemon, START) else { return Ok(()) };
         let running = self.control().running.is_some();
         if !running && self.last_confirmed()?.is_none() {
+            if matches!(error, Error::No(_)) {
+                // Nothing was in force before it was tried, and that is what an unconfirmed one goes back to.
+                let problem = format!("{}: {error}; nothing is enforced", path.display());
+                note(&mut self.control(), "policy", Some(problem));
+                return Ok(());
+            }
             return Err(error);
         }
         tracing::error!(policy = %path.display(), error = with_sources(&error), "not applied");
@@ -106,9 +113,14 @@ impl Daemon {
     fn start_with_last(&self) -> Result<()> {
         if let Some(number) = self.last_confirmed()? {
             let candidate = self.candidate(Origin::Kept(number), None)?;
-            let mut record = self.store.record(number)?;
-            record.tables = candidate.tables_digest();
-            self.store.set_record(&record)?;
+            let kept = self.store.record(number)?;
+            let record = Record { tables: candidate.tables_digest(), ..kept.clone() };
+            if record != kept
+                && let Err(error) = self.store.set_record(&record)
+            {
+                // Only a later daemon asks for it, and it will find that the tables are others.
+                tracing::error!(error = with_sources(&error), "the record could not be written");
+            }
             return self.switch(candidate, &Plan { record, new: false, confirm: None }).map(drop);
         }
         if self.arguments.policy.is_none() && Path::new(DEFAULT_POLICY).exists() {
@@ -179,7 +191,9 @@ impl Daemon {
             for number in self.store.numbers()? {
                 if number > running.max(before.last_number) {
                     tracing::warn!(generation = number, "removed: its apply was interrupted before it came into force");
-                    self.store.remove(number)?;
+                    if let Err(error) = self.store.remove(number) {
+                        tracing::error!(error = with_sources(&error), "it could not be removed");
+                    }
                 }
             }
         }
@@ -187,11 +201,12 @@ impl Daemon {
         // confirmed, it was the programs that went back from it.)
         let confirmed = |&number: &u64| self.store.record(number).is_ok_and(|record| record.confirmed);
         let replaced = before.running.filter(|_| before.running != running).filter(confirmed);
-        control.standing.change(|standing| {
+        let written = control.standing.follow(|standing| {
             standing.running = running;
             standing.previous = replaced.or(standing.previous).filter(|previous| Some(*previous) != running);
             standing.last_number = standing.last_number.max(running.unwrap_or_default());
-        })?;
+        });
+        note(control, "state", written.err().map(|error| with_sources(&error)));
         Ok(())
     }
 

@@ -109,7 +109,13 @@ impl Daemon {
             counts = Counts::read(&self.store, number)?;
             counts.loaded_again();
         }
-        counts.write(&self.store, number)?;
+        match counts.write(&self.store, number) {
+            // A kept generation must come back also where nothing can be written: a full disk takes no policy away.
+            Err(error) if !plan.new => {
+                tracing::error!(error = with_sources(&error), "counters could not be written down");
+            }
+            result => result?,
+        }
         Ok(counts)
     }
 
@@ -194,7 +200,7 @@ impl Daemon {
         reach("apply/sets-declared");
         let running = control.running.as_ref().map(|running| running.number());
         let before = old.as_ref().map(|old| old.number()).filter(|&number| number != EMPTY);
-        let written = control.standing.change(|standing| {
+        let written = control.standing.follow(|standing| {
             standing.running = running;
             standing.previous = before.filter(|number| Some(*number) != running).or(standing.previous);
             standing.last_number = standing.last_number.max(running.unwrap_or_default());
@@ -220,28 +226,37 @@ impl Daemon {
 
     /// Lets a generation go that is not in force any more: its counts go to the one that is.
     pub fn retire(&self, control: &mut Control, old: Active) {
-        let retired = (|| {
+        let drained = (|| {
             self.kernel(|kernel| Ok(kernel.wait_for_running_programs()?))?;
             reach("retire/drained");
-            let number = old.number();
-            if let Some(running) = &control.running {
-                running.take_over(&old, &self.store)?;
-            }
-            reach("retire/counts-taken-over");
-            self.kernel(|kernel| Ok(kernel.unload(old.loaded)?))?;
-            reach("retire/unloaded");
             match &control.running {
-                Some(running) => running.forget_merged(number, &self.store),
+                Some(running) => running.take_over(&old, &self.store),
                 None => Ok(()),
             }
         })();
-        note(
-            control,
-            "retire",
-            retired
-                .err()
-                .map(|error| format!("the previous generation is still in the kernel: {}", with_sources(&error))),
-        );
+        let retired = if let Err(error) = drained {
+            // Its counts are nowhere else: it stays until they can be written down.
+            control.leftover.push(old);
+            Err(error)
+        } else {
+            reach("retire/counts-taken-over");
+            let number = old.number();
+            self.kernel(|kernel| Ok(kernel.unload(old.loaded)?)).and_then(|()| {
+                reach("retire/unloaded");
+                control.running.as_ref().map_or(Ok(()), |running| running.forget_merged(number, &self.store))
+            })
+        };
+        let problem = retired.err();
+        let problem =
+            problem.map(|error| format!("a previous generation is still in the kernel: {}", with_sources(&error)));
+        note(control, "retire", problem);
+    }
+
+    /// Tries again to let go what could not be let go.
+    pub fn retire_again(&self, control: &mut Control) {
+        for old in std::mem::take(&mut control.leftover) {
+            self.retire(control, old);
+        }
     }
 
     /// Brings the interfaces to what the generation in force wants.

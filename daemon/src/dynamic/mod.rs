@@ -120,7 +120,12 @@ impl Dynamic {
             kernel.remove_elements(id, &evicted)?;
             kernel.add_elements(id, &kernel_elements(id, &plan.added, member.expiry))?;
         }
-        self.log.append(&[Event::del(name, &plan.evicted), Event::add(name, &plan.added, member)])?;
+        if let Err(error) = self.log.append(&[Event::del(name, &plan.evicted), Event::add(name, &plan.added, member)]) {
+            if let (Some(kernel), Some(id)) = (kernel, self.ids.get(name)) {
+                self.restore_set(kernel, name, id)?;
+            }
+            return Err(error.into());
+        }
         self.sets.remove(name, &plan.evicted);
         self.sets.insert(name, &plan.added, member);
         self.tidy();
@@ -223,6 +228,11 @@ impl Dynamic {
     #[must_use]
     pub fn first_expiry(&self) -> Option<u64> {
         [self.entries.first_expiry(), self.calls.first_expiry(), self.sets.first_expiry()].into_iter().flatten().min()
+    }
+
+    /// Writes down what could not be written when the daemon started.
+    pub fn settle(&mut self) -> Result<()> {
+        Ok(self.log.settle(&self.entries, &self.calls, &self.sets)?)
     }
 
     fn tidy(&mut self) {

@@ -49,6 +49,7 @@ pub use self::{
     host::{HookState, MountReport, MountWatch, Obstacle, PathRule, Support},
     info::{MapSize, ProgramSize},
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
+    measure::census,
     pins::mount_bpffs,
 };
 use self::{
@@ -85,7 +86,7 @@ impl Kernel {
         features::privileges()?;
         features::kernel()?;
         let pins = Pins::own(bpffs)?;
-        let formers = Formers::new(pins.formers(bpffs)?);
+        let formers = Formers::new(pins.formers()?);
         let maps = Shared::open(&pins)?;
         let dispatchers = Dispatchers::open(&pins)?;
         let lengths = Mutex::new(Lengths::recount(&maps)?);
@@ -122,6 +123,15 @@ impl Kernel {
     pub fn dispatch_misses(&self) -> Result<u64> {
         let cpus = self.maps.misses.read().context(|| "cannot read the count of dispatch misses".to_owned())?;
         Ok(cpus.iter().flatten().sum())
+    }
+
+    /// Makes the pins again where their file system was unmounted and there is another in its place; an error while there
+    /// is none.
+    pub fn keep_pins(&self) -> Result<()> {
+        if self.pins.keep()? {
+            tracing::warn!("the BPF filesystem was unmounted; everything is pinned in the one that is there now");
+        }
+        Ok(())
     }
 
     fn lengths(&self) -> std::sync::MutexGuard<'_, Lengths> {

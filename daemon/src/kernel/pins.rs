@@ -7,7 +7,12 @@
 use std::{
     fs::{self, File},
     io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use nix::{
@@ -20,15 +25,20 @@ use nix::{
 use super::{
     error::{Context as _, KernelError, Result},
     former::Former,
+    sys,
 };
 use crate::faults::abi_version;
+
+/// Where pins are made that have lost their file system, until all are there.
+const RESTORING: &str = "restoring";
 
 /// The directory of all pins.
 #[derive(Debug)]
 pub struct Pins {
+    bpffs: PathBuf,
     root: PathBuf,
     // Held for as long as this process owns the pins. The kernel drops it when the process dies, however it dies.
-    _owner: Flock<File>,
+    owner: Mutex<Flock<File>>,
 }
 
 impl Pins {
@@ -53,14 +63,15 @@ impl Pins {
             fs::create_dir_all(&directory).context(|| format!("cannot make {}", directory.display()))?;
         }
         let owner = lock(&root)?;
-        Ok(Self { root, _owner: owner })
+        remove(&bpffs.join(RESTORING))?;
+        Ok(Self { bpffs: bpffs.to_owned(), root, owner: Mutex::new(owner) })
     }
 
     /// What other versions pinned beside ours; an error while a daemon of theirs is running.
-    pub fn formers(&self, bpffs: &Path) -> Result<Vec<Former>> {
+    pub fn formers(&self) -> Result<Vec<Former>> {
         let mut found = Vec::new();
-        for name in names(bpffs)? {
-            let root = bpffs.join(&name);
+        for name in names(&self.bpffs)? {
+            let root = self.bpffs.join(&name);
             let is_version = name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
             if is_version && root != self.root {
                 let owner = lock(&root)?;
@@ -69,6 +80,32 @@ impl Pins {
             }
         }
         Ok(found)
+    }
+
+    /// Looks whether the pins are still where they were. If the file system was unmounted, it lives on for as long as our
+    /// descriptor does, and with it what is in force; as soon as there is another in its place, everything is pinned
+    /// there. `true`: just now.
+    pub fn keep(&self) -> Result<bool> {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = owner.metadata().context(|| "cannot look at our own pins".to_owned())?;
+        match fs::metadata(&self.root) {
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => return Ok(false),
+            _ => {}
+        }
+        let gone = || KernelError::Unmounted { path: self.bpffs.clone() };
+        let place = self.bpffs.ancestors().find(|path| path.exists()).ok_or_else(gone)?;
+        let kind = statfs(place).context(|| format!("cannot look at {}", place.display()))?.filesystem_type();
+        if kind != BPF_FS_MAGIC {
+            return Err(gone());
+        }
+        fs::create_dir_all(&self.bpffs).context(|| format!("cannot make {}", self.bpffs.display()))?;
+        // Whole or not at all: half of it would not be adopted.
+        let restoring = self.bpffs.join(RESTORING);
+        remove(&restoring)?;
+        pin_again(&PathBuf::from(format!("/proc/self/fd/{}", owner.as_raw_fd())), &restoring)?;
+        fs::rename(&restoring, &self.root).context(|| format!("cannot make {}", self.root.display()))?;
+        *owner = lock(&self.root)?;
+        Ok(true)
     }
 
     /// The directory of all pins of this version.
@@ -131,6 +168,20 @@ impl Pins {
     pub fn remove_all(&self) -> Result<()> {
         remove(&self.root)
     }
+}
+
+/// Pins everything that is pinned below `from` below `to`, too.
+fn pin_again(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).context(|| format!("cannot make {}", to.display()))?;
+    for name in names(from)? {
+        let (old, new) = (from.join(&name), to.join(&name));
+        if old.is_dir() {
+            pin_again(&old, &new)?;
+        } else if let Some(object) = sys::open_pin(&old).context(|| format!("cannot open {}", old.display()))? {
+            sys::pin(object.as_fd(), &new).context(|| format!("cannot pin {}", new.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes possession of a directory of pins.

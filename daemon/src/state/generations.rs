@@ -175,7 +175,10 @@ impl Store {
         for name in store.names()? {
             if name.parse::<u64>().is_err() {
                 let path = store.root.join(name);
-                fs::remove_dir_all(&path).map_err(|error| StateError::write(&path, error))?;
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    // It is in nobody's way.
+                    tracing::warn!(%error, path = %path.display(), "cannot remove what a crash left");
+                }
             }
         }
         Ok(store)

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 use ringfence_api::{Generation, GenerationState, Status};
 use ringfence_tests::{
     daemon::{Counters, Daemon, Reply},
@@ -135,6 +138,31 @@ impl Scene {
         self.daemon.signal(Signal::SIGCONT)
     }
 
+    /// Waits until something is so.
+    pub fn eventually(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !holds()? {
+            ensure!(Instant::now() < end, "not after {} s: {what}; {:?}", PATIENCE.as_secs(), self.status());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// As far as the daemon can tell, the machine has been switched off and on: the BPF filesystem is a new one, all that
+    /// was pinned and attached is gone, and the kernel calls this boot by another name.
+    pub fn reboot(&self, boot: u32) -> Result<()> {
+        ensure!(!self.daemon.runs(), "a reboot kills the daemon first");
+        let name = self.daemon.write(&format!("boot-{boot}"), format!("00000000-0000-4000-8000-{boot:012}\n"))?;
+        self.site.server.run(|| -> Result<()> {
+            let (place, none) = ("/sys/fs/bpf", None::<&str>);
+            umount2(place, MntFlags::MNT_DETACH)?;
+            mount(Some("bpf"), place, Some("bpf"), MsFlags::empty(), none)?;
+            mount(Some(&name), "/proc/sys/kernel/random/boot_id", none, MsFlags::MS_BIND, none)?;
+            Ok(())
+        })??;
+        self.eventually("what was attached is gone", || Ok(self.site.server.xdp_program("eth0")?.is_none()))
+    }
+
     /// `ringctl status`.
     pub fn status(&self) -> Result<Status> {
         self.daemon.json(&["status"])
@@ -150,7 +178,8 @@ impl Scene {
         let is = |state| history.iter().find(|one| one.state == state).map(|one| one.generation);
         ensure!(is(GenerationState::Running) == Some(running), "{history:?}");
         ensure!(is(GenerationState::Previous) == previous, "not {previous:?}: {history:?}");
-        ensure!(history.iter().all(|one| one.generation <= running), "one that never came to be is kept: {history:?}");
+        let came = |one: &Generation| one.generation <= running || one.state == GenerationState::Unconfirmed;
+        ensure!(history.iter().all(came), "one that never came to be is kept: {history:?}");
         ensure!(self.loaded()? == [running], "in the kernel: {:?}", self.loaded()?);
         let state = names(&self.daemon.path("state/generations"))?;
         ensure!(state.iter().all(|name| name.parse::<u64>().is_ok()), "left on disk: {state:?}");

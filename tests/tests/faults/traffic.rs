@@ -67,16 +67,19 @@ impl Traffic {
 
     /// Waits until packets sent from now on have arrived, and says which of [`EITHER`] is accepted.
     pub fn accepted(&self) -> Result<usize> {
-        let begin = self.rounds.load(Ordering::SeqCst) + 1;
+        let now = || self.rounds.load(Ordering::SeqCst) + 1;
+        let mut begin = now();
         let end = Instant::now() + PATIENCE;
         loop {
             let newest = |index: usize| self.newest[index].load(Ordering::SeqCst);
             match [newest(1) > begin, newest(2) > begin] {
                 [true, false] if newest(1) > begin + 20 => return Ok(0),
                 [false, true] if newest(2) > begin + 20 => return Ok(1),
-                [true, true] => return Err(anyhow!("both ports are accepted")),
-                _ => ensure!(Instant::now() < end, "neither port is accepted, or nothing was sent"),
+                // It has just changed; or both are, and then this never ends well.
+                [true, true] => begin = now(),
+                _ => {}
             }
+            ensure!(Instant::now() < end, "both ports are accepted or neither, or nothing was sent");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -110,7 +113,7 @@ impl Seen {
     pub fn is_whole(&self, flips: usize) -> Result<()> {
         let arrived = |index: usize, round: usize| self.arrived[index].get(round).copied().unwrap_or_default();
         let count = |index: usize| (0..self.rounds).filter(|&round| arrived(index, round)).count();
-        ensure!(self.rounds > 100, "only {} rounds", self.rounds);
+        ensure!(self.rounds > 40, "only {} rounds", self.rounds);
         ensure!(
             count(0) == self.rounds,
             "{} of {} packets that must pass were lost",
@@ -125,6 +128,7 @@ impl Seen {
 
     /// The part of [`Seen::is_whole`] that holds also while two generations judge one after the other: nothing got through
     /// that both refuse, nothing was lost that both accept, and never were both of [`EITHER`] accepted.
+    #[allow(dead_code, reason = "the other test program that has this file uses it")]
     pub fn is_closed(&self) -> Result<()> {
         let arrived = |index: usize, round: usize| self.arrived[index].get(round).copied().unwrap_or_default();
         let count = |index: usize| (0..self.rounds).filter(|&round| arrived(index, round)).count();
@@ -132,6 +136,16 @@ impl Seen {
         let both = (0..self.rounds).filter(|&round| arrived(1, round) && arrived(2, round)).count();
         ensure!(both == 0, "{both} rounds were let through whole");
         Ok(())
+    }
+
+    /// Whether everything arrived that every policy accepts.
+    pub fn lost_nothing(&self) -> bool {
+        (0..self.rounds).all(|round| self.arrived[0].get(round).copied().unwrap_or_default())
+    }
+
+    /// Whether everything was refused.
+    pub fn nothing_arrived(&self) -> bool {
+        self.rounds > 40 && self.arrived.iter().flatten().all(|&arrived| !arrived)
     }
 
     /// How many packets to [`EITHER`] arrived, one by one.
