@@ -132,7 +132,12 @@ impl Loaded {
 
     /// Says what an interface is to this generation.
     pub fn set_interface(&self, ifindex: u32, interface: &Interface) -> Result<()> {
-        self.interfaces.set(&ifindex, interface).context(|| format!("cannot enter interface {ifindex}"))
+        match self.interfaces.set(&ifindex, interface) {
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
+                Err(KernelError::Full { what: "the table of interfaces", limit: MAX_INTERFACES })
+            }
+            result => result.context(|| format!("cannot enter interface {ifindex}")),
+        }
     }
 
     /// Forgets an interface; it then has the class of names that no rule mentions.
@@ -146,6 +151,7 @@ impl Kernel {
     /// Loads a policy into a free slot, beside what is in force. `set_ids` gives the kernel's ids of dynamic sets.
     /// After an error nothing of it is left.
     pub fn load(&self, compiled: &Compiled, number: u64, set_ids: impl Fn(SetId) -> u16) -> Result<Loaded> {
+        self.keep_pins()?;
         let slot = self.free_slot()?;
         let staging = Staging { kernel: self, slot, directory: self.pins.loading(slot), done: false };
         pins::remove(&staging.directory)?;
@@ -257,21 +263,20 @@ impl Staging<'_> {
 
     fn load_programs(&self, chains: &[ChainConsts; 2]) -> Result<()> {
         let kernel = self.kernel;
-        let mut object = None;
-        for entrance in &ENTRANCES {
-            let place = |program: BorrowedFd<'_>| kernel.set_program(entrance, self.slot, program);
-            if has(&chains[entrance.chain]) {
-                let ebpf = match &mut object {
-                    Some(ebpf) => ebpf,
-                    None => object.insert(open_object(kernel, &self.directory, chains, false)?),
-                };
-                let program = NETWORK.load(ebpf, entrance.program)?;
-                self.pin(program.as_fd(), entrance.program)?;
-                reach("load/program-pinned");
-                place(program.as_fd())?;
-            } else {
-                place(kernel.dispatchers.get(entrance.pass)?.fd.as_fd())?;
-            }
+        let (own, passing): (Vec<&Entrance>, Vec<_>) =
+            ENTRANCES.iter().partition(|entrance| has(&chains[entrance.chain]));
+        for entrance in passing {
+            kernel.set_program(entrance, self.slot, kernel.dispatchers.get(entrance.pass)?.fd.as_fd())?;
+        }
+        if own.is_empty() {
+            return Ok(());
+        }
+        let mut ebpf = open_object(kernel, &self.directory, chains, false)?;
+        let names: Vec<&str> = own.iter().map(|entrance| entrance.program).collect();
+        for (entrance, program) in own.iter().zip(NETWORK.load_all(&mut ebpf, &names)?) {
+            self.pin(program.as_fd(), entrance.program)?;
+            reach("load/program-pinned");
+            kernel.set_program(entrance, self.slot, program.as_fd())?;
         }
         Ok(())
     }
