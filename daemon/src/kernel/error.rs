@@ -36,6 +36,12 @@ pub enum KernelError {
         /// Where it was.
         path: PathBuf,
     },
+    /// The pins were removed one by one.
+    #[error("the pins below {path} were removed by somebody, and what was attached with them: restart ringfenced", path = path.display())]
+    Removed {
+        /// Where they were.
+        path: PathBuf,
+    },
     /// Another daemon holds the same pins.
     #[error("another ringfenced owns {path}", path = path.display())]
     Owned {

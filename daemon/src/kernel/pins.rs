@@ -21,6 +21,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
+use ringfence_abi::names::CELL;
 
 use super::{
     error::{Context as _, KernelError, Result},
@@ -103,6 +104,11 @@ impl Pins {
         let restoring = self.bpffs.join(RESTORING);
         remove(&restoring)?;
         pin_again(&PathBuf::from(format!("/proc/self/fd/{}", owner.as_raw_fd())), &restoring)?;
+        if !restoring.join("maps").join(CELL).exists() {
+            // The directory was removed with what was in it, not the file system from under it.
+            remove(&restoring)?;
+            return Err(KernelError::Removed { path: self.root.clone() });
+        }
         fs::rename(&restoring, &self.root).context(|| format!("cannot make {}", self.root.display()))?;
         *owner = lock(&self.root)?;
         Ok(true)

@@ -187,6 +187,25 @@ fn a_bpf_filesystem_that_is_unmounted_is_missed_and_another_is_used() -> Result<
 }
 
 #[test]
+fn pins_that_are_removed_are_missed_and_the_next_daemon_makes_them_again() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.apply(&policy(0, "eth0", "", "kept"), &[])?.done()?;
+    // Links first, as `ringctl off` does it; nothing is attached to this machine's security hooks.
+    for part in ["links", ""] {
+        let place = Path::new("/sys/fs/bpf/ringfence/v1").join(part);
+        scene.site.server.run(|| fs::remove_dir_all(place))?.context("cannot remove the pins")?;
+    }
+    let reply = scene.apply(&policy(1, "eth0", "", "refused"), &[])?;
+    ensure!(reply.code != 0 && reply.stderr.contains("were removed"), "{reply:?}");
+    scene.daemon.kill()?;
+    scene.start()?;
+    let traffic = Traffic::start(&scene.site)?;
+    ensure!(traffic.accepted()? == 0, "the kept generation is not in force");
+    traffic.end()?.is_whole(0)?;
+    scene.is_tidy(1, None)
+}
+
+#[test]
 fn without_a_bpf_filesystem_the_next_daemon_begins_from_what_is_kept() -> Result<()> {
     let mut scene = Scene::new()?;
     scene.apply(&policy(0, "eth0", "", "kept"), &[])?.done()?;
