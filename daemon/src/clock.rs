@@ -3,15 +3,24 @@
 //! An expiry in the kernel is nanoseconds of `CLOCK_BOOTTIME`, which never jumps and counts suspended time. It means
 //! nothing after a reboot, so the disk also gets wall time and the boot it was written in.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// Nanoseconds of `CLOCK_BOOTTIME`.
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Nanoseconds of `CLOCK_BOOTTIME`, as the programs in the kernel read it.
 #[must_use]
 pub fn boot_now() -> u64 {
     nanoseconds(ClockId::CLOCK_BOOTTIME)
+}
+
+/// Seconds of the same, the clock of the cell's deadline.
+#[must_use]
+pub fn boot_seconds() -> u32 {
+    (boot_now() / NANOSECONDS) as u32
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of [`ringfence_abi::counter::Counter::last_hit`].
@@ -27,8 +36,26 @@ pub fn wall_now() -> u64 {
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {
+    static SHIFTS: OnceLock<[i64; 2]> = OnceLock::new();
+    // A process stays in its time namespace, whose clocks cannot be set once it has a process.
+    let shifts =
+        SHIFTS.get_or_init(|| shifts(&std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default()));
+    let shift = shifts[usize::from(clock == ClockId::CLOCK_BOOTTIME)];
     // Both clocks exist since Linux 2.6.39 and cannot fail with a valid pointer.
-    clock_gettime(clock).map_or(0, |t| t.tv_sec().cast_unsigned() * 1_000_000_000 + t.tv_nsec().cast_unsigned())
+    let here =
+        clock_gettime(clock).map_or(0, |t| t.tv_sec().cast_unsigned() * NANOSECONDS + t.tv_nsec().cast_unsigned());
+    here.saturating_add_signed(shift.saturating_neg())
+}
+
+/// How many nanoseconds this process's monotonic clock and its boot clock are ahead of the machine's: a container may have a
+/// time namespace of its own, and programs in the kernel know nothing of it.
+fn shifts(offsets: &str) -> [i64; 2] {
+    ["monotonic", "boottime"].map(|clock| {
+        let line = offsets.lines().find_map(|line| line.strip_prefix(clock)).unwrap_or_default();
+        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse::<i64>().unwrap_or_default());
+        let (seconds, nanoseconds) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        seconds.saturating_mul(NANOSECONDS.cast_signed()).saturating_add(nanoseconds)
+    })
 }
 
 /// The kernel's name for this boot; empty where `/proc` is not mounted.
@@ -90,6 +117,17 @@ mod tests {
         assert!(expiry.rebooted(3_000_000_000, 2_000_000).passed(3_000_000_000));
         // Within one boot wall time is not read at all.
         assert!(!expiry.passed(499_999_999_999) && expiry.passed(500_000_000_000));
+    }
+
+    #[test]
+    fn a_time_namespace_is_told_by_its_offsets() {
+        assert_eq!(
+            shifts("monotonic           0         0\nboottime      1000000         7\n"),
+            [0, 1_000_000_000_000_007]
+        );
+        assert_eq!(shifts("monotonic  -2 500000000\nboottime  -1  0\n"), [-1_500_000_000, -1_000_000_000]);
+        // A kernel without time namespaces.
+        assert_eq!(shifts(""), [0, 0]);
     }
 
     #[test]

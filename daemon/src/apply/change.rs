@@ -5,7 +5,8 @@ use ringfence_api::{ApplyAnswer, ApplyRequest, Diff, GenerationAnswer, Generatio
 use super::candidate::{Candidate, Origin};
 use super::diff;
 use super::lockout::locks_out;
-use super::switch::{Plan, boot_seconds, note};
+use super::switch::{Plan, note};
+use crate::clock::boot_seconds;
 use crate::daemon::{Control, Daemon, EMPTY};
 use crate::error::{Error, Result, with_sources};
 use crate::faults::reach;

@@ -3,7 +3,6 @@
 //! Up to the flip everything can fail and is taken back; the flip is one store and cannot; what comes after it can be
 //! done again by the next start, which finds in the kernel what is left to do.
 
-use nix::time::{ClockId, clock_gettime};
 use ringfence_abi::generation::NO_SLOT;
 use ringfence_policy::compile::compile;
 use ringfence_policy::model::Policy;
@@ -11,6 +10,7 @@ use ringfence_policy::model::Policy;
 use super::active::{Active, Meaning};
 use super::candidate::Candidate;
 use crate::cli::Half;
+use crate::clock::boot_seconds;
 use crate::daemon::{Control, Daemon, EMPTY, Pending};
 use crate::error::{Error, Result, with_sources};
 use crate::faults::reach;
@@ -30,12 +30,6 @@ pub struct Plan {
     pub new: bool,
     /// Go back unless confirmed within so many seconds.
     pub confirm: Option<u32>,
-}
-
-/// Seconds of `CLOCK_BOOTTIME`, the clock of the cell's deadline.
-#[must_use]
-pub fn boot_seconds() -> u32 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| now.tv_sec().cast_unsigned() as u32)
 }
 
 impl Daemon {

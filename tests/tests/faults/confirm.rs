@@ -1,5 +1,7 @@
 //! What nobody confirms goes by itself, also when the machine restarts, and what must survive that.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use ringfence_api::{Generation, GenerationState};
 
@@ -38,6 +40,27 @@ fn the_programs_go_back_under_traffic_with_the_daemon_dead() -> Result<()> {
     ensure!(traffic.accepted()? == 0, "the new daemon put the candidate in force");
     traffic.end()?.is_whole(1)?;
     unconfirmed(&scene)?;
+    scene.is_tidy(1, None)
+}
+
+#[test]
+fn a_daemon_whose_clocks_are_shifted_means_what_the_programs_mean() -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.daemon.kill()?;
+    let inner = scene.command();
+    let mut command = Command::new("unshare");
+    command.args(["--time", "--boottime", "1000000", "--monotonic", "500000"]);
+    command.arg(inner.get_program()).args(inner.get_args()).env("RINGFENCE_FAULTS", scene.daemon.path("faults"));
+    scene.daemon.run(&mut command)?;
+    scene.apply(&text(0), &[])?.done()?;
+    let traffic = Traffic::start(&scene.site)?;
+    // A deadline that the programs would wait a million seconds for, or a daemon that thinks it has passed.
+    scene.apply(&text(1), &["--confirm", "4s"])?.done()?;
+    ensure!(scene.status()?.pending.is_some(), "{:?}", scene.status()?);
+    scene.daemon.kill()?;
+    scene.eventually("the old policy is back", || Ok(traffic.accepted()? == 0))?;
+    traffic.end()?.is_whole(2)?;
+    scene.start()?;
     scene.is_tidy(1, None)
 }
 
