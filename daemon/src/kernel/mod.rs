@@ -51,6 +51,7 @@ pub use self::{
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
     measure::census,
     pins::mount_bpffs,
+    sys::one_heap,
 };
 use self::{
     dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, former::Formers, grace::Grace, host::Host,

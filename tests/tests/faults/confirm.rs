@@ -31,7 +31,7 @@ fn unconfirmed(scene: &Scene) -> Result<()> {
 
 #[test]
 fn the_programs_go_back_under_traffic_with_the_daemon_dead() -> Result<()> {
-    let mut scene = pending("4s")?;
+    let mut scene = pending("10s")?;
     let traffic = Traffic::start(&scene.site)?;
     ensure!(traffic.accepted()? == 1, "the candidate is not in force");
     scene.daemon.kill()?;
@@ -55,7 +55,7 @@ fn a_daemon_whose_clocks_are_shifted_means_what_the_programs_mean() -> Result<()
     scene.apply(&text(0), &[])?.done()?;
     let traffic = Traffic::start(&scene.site)?;
     // A deadline that the programs would wait a million seconds for, or a daemon that thinks it has passed.
-    scene.apply(&text(1), &["--confirm", "4s"])?.done()?;
+    scene.apply(&text(1), &["--confirm", "10s"])?.done()?;
     ensure!(scene.status()?.pending.is_some(), "{:?}", scene.status()?);
     scene.daemon.kill()?;
     scene.eventually("the old policy is back", || Ok(traffic.accepted()? == 0))?;
