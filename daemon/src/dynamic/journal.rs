@@ -171,7 +171,8 @@ impl Log {
         if self.journal.records() > self.short { self.rewrite(entries, calls, sets) } else { Ok(()) }
     }
 
-    fn rewrite(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
+    /// Writes the journal anew: it says what there is, and nothing else.
+    pub fn rewrite(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
         let mut events = vec![Event::Boot { id: boot_id(), next: entries.next_id() }];
         let mut oldest_first: Vec<&Entry> = entries.iter().collect();
         oldest_first.reverse();
