@@ -57,6 +57,8 @@ pub struct Control {
     pub running: Option<Box<Active>>,
     /// Set while the generation in force waits for a confirmation.
     pub pending: Option<Pending>,
+    /// Generations that are not in force any more and could not be let go yet.
+    pub leftover: Vec<Active>,
     /// What is attached where.
     pub attachments: Attachments,
     /// What is wrong without belonging to one hook, by subject.
@@ -102,6 +104,7 @@ impl Daemon {
         let control = Control {
             running: None,
             pending: None,
+            leftover: Vec::new(),
             attachments: Attachments::default(),
             problems: BTreeMap::new(),
             standing,
@@ -172,7 +175,9 @@ impl Daemon {
 fn own(state: &Path) -> Result<Flock<File>> {
     let path = state.join("lock");
     let cannot = || format!("cannot lock {}", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::system(cannot()))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    // On a file system that cannot be written there can be a lock all the same.
+    let file = file.or_else(|error| File::open(&path).map_err(|_| error)).map_err(Error::system(cannot()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => Error::System {
             what: "another ringfenced uses the state directory".to_owned(),

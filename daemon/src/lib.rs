@@ -7,6 +7,7 @@ pub mod clock;
 pub mod daemon;
 pub mod dynamic;
 pub mod error;
+pub mod faults;
 pub mod host_status;
 pub mod interfaces;
 pub mod kernel;

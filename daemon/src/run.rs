@@ -16,7 +16,7 @@ use crate::cli::Arguments;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result, blocking, with_sources};
 use crate::interfaces::watch;
-use crate::kernel::{Kernel, mount_bpffs};
+use crate::kernel::{Kernel, mount_bpffs, one_heap};
 use crate::privileges;
 use crate::server::caller::Caller;
 use crate::server::peer::Peer;
@@ -30,6 +30,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(30);
 
 /// Runs the daemon until it is told to end. What it loaded stays in force.
 pub fn run(arguments: Arguments) -> Result<()> {
+    one_heap();
     privileges::restrict_new_files();
     mount(&arguments.bpffs);
     let kernel = Kernel::open(&arguments.bpffs, arguments.cgroup.as_deref())?;

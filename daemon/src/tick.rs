@@ -135,11 +135,15 @@ impl Daemon {
             Event::Changed => {}
         }
         let loaded = [control.running.as_deref(), control.pending.as_ref().map(|p| &*p.previous)];
+        // One that cannot be told to the programs, for the table is full, must not keep the others from being judged.
+        let mut unknown = None;
         for active in loaded.into_iter().flatten() {
             for link in network.links.values() {
-                active.classify(link)?;
+                let failed = |error| format!("rules do not know the interface {}: {}", link.name, with_sources(&error));
+                unknown = unknown.or(active.classify(link).err().map(failed));
             }
         }
+        note(&mut control, "interfaces", unknown);
         let problem = self.reconcile(&mut control);
         note(&mut control, "attach", problem);
         self.keep_own_sets()
@@ -148,6 +152,7 @@ impl Daemon {
     /// Tells the programs of the mounts there are now.
     pub fn mounts_changed(&self) -> Result<()> {
         // The kernel first: an apply may hold what is noted below for a while.
+        self.keep_pins()?;
         let report = self.with_kernel(|kernel| Ok(kernel.map(Kernel::refresh_mounts).transpose()?))?;
         let Some(report) = report else { return Ok(()) };
         if report.changed {
@@ -155,6 +160,14 @@ impl Daemon {
         }
         let mut control = self.control();
         note_mounts(&mut control, report);
+        Ok(())
+    }
+
+    /// Looks whether the pins are still where they were; if not, they are made again as soon as they can be.
+    fn keep_pins(&self) -> Result<()> {
+        let kept = self.with_kernel(|kernel| Ok(kernel.map(Kernel::keep_pins).transpose()));
+        let problem = kept?.err().map(|error| with_sources(&error));
+        note(&mut self.control(), "pins", problem);
         Ok(())
     }
 
@@ -175,6 +188,7 @@ impl Daemon {
     }
 
     fn look_around(&self) -> Result<()> {
+        self.keep_pins()?;
         let mut control = self.control();
         if self.is_off() {
             return Ok(());
@@ -193,7 +207,15 @@ impl Daemon {
         // Entries that went may have been the last to need a hook; one that failed is tried again.
         let problem = self.host_after_flip(&mut control);
         note(&mut control, "host", problem);
-        self.write_down(&control)
+        self.retire_formers(&mut control);
+        let written = control.standing.retry();
+        note(&mut control, "state", written.err().map(|error| with_sources(&error)));
+        let written = self.dynamic().settle();
+        note(&mut control, "journal", written.err().map(|error| with_sources(&error)));
+        let written = self.write_down(&control);
+        note(&mut control, "counters", written.err().map(|error| with_sources(&error)));
+        self.retire_again(&mut control);
+        Ok(())
     }
 
     /// Writes down what the counters are, in case the machine goes down.

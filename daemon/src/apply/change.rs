@@ -5,11 +5,15 @@ use ringfence_api::{ApplyAnswer, ApplyRequest, Diff, GenerationAnswer, Generatio
 use super::candidate::{Candidate, Origin};
 use super::diff;
 use super::lockout::locks_out;
-use super::switch::{Plan, boot_seconds, note};
+use super::switch::{Plan, note};
+use crate::clock::boot_seconds;
 use crate::daemon::{Control, Daemon, EMPTY};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_sources};
+use crate::faults::reach;
 use crate::server::caller::Caller;
 
+/// Why a policy is applied when the daemon starts.
+pub const START: &str = "start";
 /// The longest time to wait for a confirmation: a day.
 const MAX_CONFIRM: u64 = 86_400;
 
@@ -60,6 +64,9 @@ impl Daemon {
         if !request.force {
             self.object(&candidate, running, caller)?;
         }
+        if why == START {
+            self.refuse_unconfirmed(&candidate)?;
+        }
         let number = self.next_number()?;
         let record = candidate.record(number, &caller.name(), why, confirm.is_none());
         self.note_copies(&candidate);
@@ -70,6 +77,28 @@ impl Daemon {
         note(&mut control, "policy", None);
         answer.pending = pending_answer(&control);
         Ok(answer)
+    }
+
+    /// At a start nobody is there to confirm: a policy that was tried with `--confirm`, and given up, does not come back by
+    /// itself because a machine was restarted.
+    fn refuse_unconfirmed(&self, candidate: &Candidate) -> Result<()> {
+        let texts = |texts: &[crate::state::generations::SourceText]| -> Vec<String> {
+            texts.iter().map(|text| text.text.clone()).collect()
+        };
+        let wanted = texts(&candidate.sources.texts);
+        let same = |record: &crate::state::generations::Record| {
+            self.store.texts(record.generation).is_ok_and(|kept| texts(&kept) == wanted)
+        };
+        // The newest first: it may have been applied again, and confirmed.
+        match self.store.records()?.into_iter().find(same) {
+            Some(record) if !record.confirmed => {
+                let number = record.generation;
+                Err(Error::No(format!(
+                    "generation {number}, which is this policy, was never confirmed; apply it again"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What speaks against a policy without `force`.
@@ -152,10 +181,12 @@ impl Daemon {
             control.pending = Some(pending);
             return Err(error.into());
         }
+        reach("confirm/written");
         self.kernel(|kernel| {
             kernel.flip(slot, slot, 0);
             Ok(())
         })?;
+        reach("confirm/flipped");
         tracing::info!(generation = number, by = caller.name(), "confirmed");
         self.retire(&mut control, *pending.previous);
         Ok(GenerationAnswer { generation: number })
@@ -192,9 +223,13 @@ impl Daemon {
         if !request.force {
             self.object(&candidate, None, caller)?;
         }
-        let record = self.store.record(target)?;
-        let record = crate::state::generations::Record { confirmed: true, tables: candidate.tables_digest(), ..record };
-        self.store.set_record(&record)?;
+        let kept = self.store.record(target)?;
+        let tables = candidate.tables_digest();
+        let record = crate::state::generations::Record { confirmed: true, tables, ..kept.clone() };
+        // Nothing to write, nothing that can fail: also a full disk goes back.
+        if record != kept {
+            self.store.set_record(&record)?;
+        }
         self.switch(candidate, &Plan { record, new: false, confirm: None })?;
         tracing::info!(generation = target, by = caller.name(), "rolled back");
         Ok(GenerationAnswer { generation: target })
@@ -219,12 +254,15 @@ impl Daemon {
             kernel.flip(slot, slot, 0);
             Ok(())
         })?;
+        reach("back/flipped");
         let failed = control.running.replace(pending.previous);
         let back = control.running.as_ref().map_or(EMPTY, |running| running.number());
-        control.standing.change(|standing| {
+        let written = control.standing.follow(|standing| {
             standing.running = (back != EMPTY).then_some(back);
             standing.previous = standing.previous.filter(|&previous| previous != back);
-        })?;
+        });
+        note(control, "state", written.err().map(|error| with_sources(&error)));
+        reach("back/standing-written");
         if back == EMPTY {
             let empty = control.running.take();
             self.nothing_in_force(control)?;

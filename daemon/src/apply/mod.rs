@@ -16,3 +16,4 @@ pub mod session;
 pub mod start;
 pub mod subject;
 pub mod switch;
+pub mod upgrade;

@@ -47,6 +47,7 @@ impl Daemon {
         dynamic.forget_calls_in_kernel();
         control.running = None;
         control.pending = None;
+        control.leftover.clear();
         removed.extend(host_hooks);
         if let Some(kernel) = self.take_kernel() {
             kernel.off()?;

@@ -7,11 +7,12 @@ use ringfence_api::{ApplyRequest, ApplySource};
 
 use super::active::{Active, Meaning};
 use super::candidate::Origin;
+use super::change::START;
 use super::off::FORBIDDEN;
 use super::switch::{Plan, note};
 use crate::cli::DEFAULT_POLICY;
-use crate::daemon::{Daemon, EMPTY, Pending};
-use crate::error::{Result, with_sources};
+use crate::daemon::{Control, Daemon, EMPTY, Pending};
+use crate::error::{Error, Result, with_sources};
 use crate::interfaces::watch;
 use crate::kernel::Loaded;
 use crate::server::caller::Caller;
@@ -38,6 +39,7 @@ impl Daemon {
         self.restore_mode()?;
         self.adopt()?;
         self.choose()?;
+        self.retire_formers(&mut self.control());
         // What an earlier daemon had put into the sets that are kept, and is not so any more, goes.
         let dynamic = self.dynamic();
         self.kernel(|kernel| dynamic.restore_own(kernel))
@@ -86,9 +88,15 @@ impl Daemon {
             tracing::warn!("a generation waits for a confirmation: the configured policy is not applied");
             return Ok(());
         }
-        let Err(error) = self.apply(request, &Caller::Daemon, "start") else { return Ok(()) };
+        let Err(error) = self.apply(request, &Caller::Daemon, START) else { return Ok(()) };
         let running = self.control().running.is_some();
         if !running && self.last_confirmed()?.is_none() {
+            if matches!(error, Error::No(_)) {
+                // Nothing was in force before it was tried, and that is what an unconfirmed one goes back to.
+                let problem = format!("{}: {error}; nothing is enforced", path.display());
+                note(&mut self.control(), "policy", Some(problem));
+                return Ok(());
+            }
             return Err(error);
         }
         tracing::error!(policy = %path.display(), error = with_sources(&error), "not applied");
@@ -105,9 +113,14 @@ impl Daemon {
     fn start_with_last(&self) -> Result<()> {
         if let Some(number) = self.last_confirmed()? {
             let candidate = self.candidate(Origin::Kept(number), None)?;
-            let mut record = self.store.record(number)?;
-            record.tables = candidate.tables_digest();
-            self.store.set_record(&record)?;
+            let kept = self.store.record(number)?;
+            let record = Record { tables: candidate.tables_digest(), ..kept.clone() };
+            if record != kept
+                && let Err(error) = self.store.set_record(&record)
+            {
+                // Only a later daemon asks for it, and it will find that the tables are others.
+                tracing::error!(error = with_sources(&error), "the record could not be written");
+            }
             return self.switch(candidate, &Plan { record, new: false, confirm: None }).map(drop);
         }
         if self.arguments.policy.is_none() && Path::new(DEFAULT_POLICY).exists() {
@@ -153,8 +166,7 @@ impl Daemon {
             let old = self.understand(loaded)?;
             self.retire(&mut control, old);
         }
-        let running = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
-        control.standing.change(|standing| standing.running = running)?;
+        self.catch_up(&mut control)?;
         let sets = control.running.as_ref().and_then(|r| r.meaning.as_ref()).map(|m| m.policy.dynamic_sets.clone());
         if let Some(sets) = sets {
             let mut dynamic = self.dynamic();
@@ -167,6 +179,34 @@ impl Daemon {
         note(&mut control, "attach", problem);
         let problem = self.host_after_flip(&mut control);
         note(&mut control, "host", problem);
+        Ok(())
+    }
+
+    /// Writes down what an earlier daemon that was killed did not come to, and removes what it left of an apply that did
+    /// not come into force.
+    fn catch_up(&self, control: &mut Control) -> Result<()> {
+        let running = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
+        let before = control.standing.get().clone();
+        if let Some(running) = running {
+            for number in self.store.numbers()? {
+                if number > running.max(before.last_number) {
+                    tracing::warn!(generation = number, "removed: its apply was interrupted before it came into force");
+                    if let Err(error) = self.store.remove(number) {
+                        tracing::error!(error = with_sources(&error), "it could not be removed");
+                    }
+                }
+            }
+        }
+        // Killed between the flip and the disk: what the disk calls running is what was replaced. (If it was not
+        // confirmed, it was the programs that went back from it.)
+        let confirmed = |&number: &u64| self.store.record(number).is_ok_and(|record| record.confirmed);
+        let replaced = before.running.filter(|_| before.running != running).filter(confirmed);
+        let written = control.standing.follow(|standing| {
+            standing.running = running;
+            standing.previous = replaced.or(standing.previous).filter(|previous| Some(*previous) != running);
+            standing.last_number = standing.last_number.max(running.unwrap_or_default());
+        });
+        note(control, "state", written.err().map(|error| with_sources(&error)));
         Ok(())
     }
 

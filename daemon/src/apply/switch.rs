@@ -3,7 +3,6 @@
 //! Up to the flip everything can fail and is taken back; the flip is one store and cannot; what comes after it can be
 //! done again by the next start, which finds in the kernel what is left to do.
 
-use nix::time::{ClockId, clock_gettime};
 use ringfence_abi::generation::NO_SLOT;
 use ringfence_policy::compile::compile;
 use ringfence_policy::model::Policy;
@@ -11,8 +10,10 @@ use ringfence_policy::model::Policy;
 use super::active::{Active, Meaning};
 use super::candidate::Candidate;
 use crate::cli::Half;
+use crate::clock::boot_seconds;
 use crate::daemon::{Control, Daemon, EMPTY, Pending};
 use crate::error::{Error, Result, with_sources};
+use crate::faults::reach;
 use crate::interfaces::attachments::Step;
 use crate::interfaces::select::Demand;
 use crate::interfaces::watch;
@@ -31,12 +32,6 @@ pub struct Plan {
     pub confirm: Option<u32>,
 }
 
-/// Seconds of `CLOCK_BOOTTIME`, the clock of the cell's deadline.
-#[must_use]
-pub fn boot_seconds() -> u32 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| now.tv_sec().cast_unsigned() as u32)
-}
-
 impl Daemon {
     /// Puts a candidate in force. The caller holds `applying`.
     pub fn switch(&self, candidate: Candidate, plan: &Plan) -> Result<u64> {
@@ -47,7 +42,9 @@ impl Daemon {
             self.kernel(|kernel| dynamic.assign_ids(Some(kernel), &sets))?
         };
         let id = |set: ringfence_policy::model::SetId| ids.get(usize::from(set.0)).copied().unwrap_or_default();
+        reach("apply/sets-known");
         let loaded = self.kernel(|kernel| Ok(kernel.load(&candidate.compiled, number, id)?))?;
+        reach("apply/loaded");
         let mut control = self.control();
         let like = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
         let prepared = self.prepare(plan, &candidate, like, control.running.is_some());
@@ -55,6 +52,7 @@ impl Daemon {
             Ok(counts) => counts,
             Err(error) => return Err(self.abandon(loaded, plan, error)),
         };
+        reach("apply/written");
         let lines = candidate.lines.clone();
         let mut active = Active::new(loaded, plan.record.clone(), lines, Some(Meaning::of(candidate)), counts);
         if let Err(error) = self.before_flip(&mut control, &active) {
@@ -67,6 +65,7 @@ impl Daemon {
             },
             _ => None,
         };
+        reach("apply/before-flip");
         let deadline = plan.confirm.map_or(0, |seconds| boot_seconds().saturating_add(seconds).max(1));
         let first = control.running.is_none();
         let old = control.running.take().or(empty.map(Box::new));
@@ -75,7 +74,10 @@ impl Daemon {
             kernel.flip(active.loaded.slot, previous, deadline);
             Ok(())
         })?;
-        if first && self.arguments.requires(Half::Network) {
+        reach("apply/flipped");
+        // Not after an upgrade: what the other version had attached is ours now, and taken away it would be missing.
+        let upgraded = self.kernel(|kernel| Ok(!kernel.formers().is_empty()))?;
+        if first && !upgraded && self.arguments.requires(Half::Network) {
             let problem = self.bring(&mut control, &active);
             if let Some(reason) = problem {
                 self.nothing_in_force(&mut control)?;
@@ -101,7 +103,13 @@ impl Daemon {
             counts = Counts::read(&self.store, number)?;
             counts.loaded_again();
         }
-        counts.write(&self.store, number)?;
+        match counts.write(&self.store, number) {
+            // A kept generation must come back also where nothing can be written: a full disk takes no policy away.
+            Err(error) if !plan.new => {
+                tracing::error!(error = with_sources(&error), "counters could not be written down");
+            }
+            result => result?,
+        }
         Ok(counts)
     }
 
@@ -121,10 +129,12 @@ impl Daemon {
         self.require_host()?;
         // Before the interfaces, which `--require network` may have to take back.
         self.host_before_flip(control, &active.loaded)?;
+        reach("apply/host-ready");
         let network = watch::lock(&self.network).clone();
         for link in network.links.values() {
             active.classify(link)?;
         }
+        reach("apply/interfaces-known");
         // Without a generation in force the dispatchers drop, so nothing is attached before there is one.
         if control.running.is_none() {
             return self.require(active, &network);
@@ -175,19 +185,22 @@ impl Daemon {
     ) {
         let problem = self.reconcile(control);
         note(control, "attach", problem.map(|reason| format!("cannot attach: {reason}")));
+        reach("apply/attached");
         let declared = {
             let mut dynamic = self.dynamic();
             self.kernel(|kernel| dynamic.declare(Some(kernel), sets))
         };
         note(control, "sets", declared.err().map(|error| with_sources(&error)));
+        reach("apply/sets-declared");
         let running = control.running.as_ref().map(|running| running.number());
         let before = old.as_ref().map(|old| old.number()).filter(|&number| number != EMPTY);
-        let written = control.standing.change(|standing| {
+        let written = control.standing.follow(|standing| {
             standing.running = running;
             standing.previous = before.filter(|number| Some(*number) != running).or(standing.previous);
             standing.last_number = standing.last_number.max(running.unwrap_or_default());
         });
         note(control, "state", written.err().map(|error| with_sources(&error)));
+        reach("apply/standing-written");
         match old {
             Some(old) if deadline != 0 => control.pending = Some(Pending { previous: old, deadline }),
             Some(old) => self.retire(control, *old),
@@ -195,34 +208,49 @@ impl Daemon {
         }
         let problem = self.host_after_flip(control);
         note(control, "host", problem);
+        reach("apply/host-settled");
+        self.retire_formers(control);
         let needed: Vec<u64> = [running, control.standing.get().previous].into_iter().flatten().collect();
         if let Err(error) = self.store.prune(&needed) {
             tracing::warn!(error = with_sources(&error), "cannot remove old generations");
         }
+        reach("apply/pruned");
         self.rearm.notify_one();
     }
 
     /// Lets a generation go that is not in force any more: its counts go to the one that is.
     pub fn retire(&self, control: &mut Control, old: Active) {
-        let retired = (|| {
+        let drained = (|| {
             self.kernel(|kernel| Ok(kernel.wait_for_running_programs()?))?;
-            let number = old.number();
-            if let Some(running) = &control.running {
-                running.take_over(&old, &self.store)?;
-            }
-            self.kernel(|kernel| Ok(kernel.unload(old.loaded)?))?;
+            reach("retire/drained");
             match &control.running {
-                Some(running) => running.forget_merged(number, &self.store),
+                Some(running) => running.take_over(&old, &self.store),
                 None => Ok(()),
             }
         })();
-        note(
-            control,
-            "retire",
-            retired
-                .err()
-                .map(|error| format!("the previous generation is still in the kernel: {}", with_sources(&error))),
-        );
+        let retired = if let Err(error) = drained {
+            // Its counts are nowhere else: it stays until they can be written down.
+            control.leftover.push(old);
+            Err(error)
+        } else {
+            reach("retire/counts-taken-over");
+            let number = old.number();
+            self.kernel(|kernel| Ok(kernel.unload(old.loaded)?)).and_then(|()| {
+                reach("retire/unloaded");
+                control.running.as_ref().map_or(Ok(()), |running| running.forget_merged(number, &self.store))
+            })
+        };
+        let problem = retired.err();
+        let problem =
+            problem.map(|error| format!("a previous generation is still in the kernel: {}", with_sources(&error)));
+        note(control, "retire", problem);
+    }
+
+    /// Tries again to let go what could not be let go.
+    pub fn retire_again(&self, control: &mut Control) {
+        for old in std::mem::take(&mut control.leftover) {
+            self.retire(control, old);
+        }
     }
 
     /// Brings the interfaces to what the generation in force wants.

@@ -196,7 +196,7 @@ mod tests {
     fn a_place_in_the_kernel_goes_with_its_entry() {
         let mut entries = CallEntries::default();
         entries.insert(entry(1, "/a", &["read"]));
-        entries.insert(CallEntry { expiry: Some(Expiry { boot: 50, wall: 0 }), ..entry(2, "/b", &["read"]) });
+        entries.insert(CallEntry { expiry: Some(Expiry { boot: 50, wall: 0, span: 0 }), ..entry(2, "/b", &["read"]) });
         entries.set_number(2, 63);
         assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [2, 1]);
         assert_eq!((entries.expired(49), entries.expired(50), entries.first_expiry()), (vec![], vec![2], Some(50)));

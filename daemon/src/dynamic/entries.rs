@@ -194,7 +194,7 @@ mod tests {
             verb,
             target,
             direction: Direction::In,
-            expiry: boot.map(|boot| Expiry { boot, wall: 0 }),
+            expiry: boot.map(|boot| Expiry { boot, wall: 0, span: 0 }),
             reason: None,
             by: "root".into(),
             created: 0,

@@ -94,6 +94,8 @@ impl Event {
 pub struct Log {
     journal: Journal,
     short: usize,
+    // Set until the disk says that this boot has begun: the next entry's id at its beginning.
+    unsaid: Option<u64>,
 }
 
 impl Log {
@@ -136,16 +138,32 @@ impl Log {
             calls.remove(id);
         }
         sets.expire(now);
-        let mut log = Self { journal, short: SHORT };
-        // Written anew, it begins with this boot.
-        log.rewrite(entries, calls, sets)?;
+        let mut log = Self { journal, short: SHORT, unsaid: Some(entries.next_id()) };
+        // Written anew, it begins with this boot. What was kept holds also where nothing can be written.
+        if let Err(error) = log.rewrite(entries, calls, sets) {
+            tracing::error!(%error, "the journal could not be written anew");
+        }
         Ok(log)
+    }
+
+    /// Writes the journal anew where that could not be done yet.
+    pub fn settle(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
+        if self.unsaid.is_some() { self.rewrite(entries, calls, sets) } else { Ok(()) }
     }
 
     /// Writes changes.
     pub fn append(&mut self, events: &[Event]) -> Result<(), StateError> {
-        let events: Vec<&Event> = events.iter().filter(|event| !event.is_empty()).collect();
-        self.journal.append(&events)
+        let mut events: Vec<&Event> = events.iter().filter(|event| !event.is_empty()).collect();
+        // What stands before it was written in another boot, perhaps.
+        let boot = self.unsaid.map(|next| Event::Boot { id: boot_id(), next });
+        if let Some(boot) = boot.as_ref().filter(|_| !events.is_empty()) {
+            events.insert(0, boot);
+        }
+        self.journal.append(&events)?;
+        if !events.is_empty() {
+            self.unsaid = None;
+        }
+        Ok(())
     }
 
     /// Shortens the journal when most of it no longer matters.
@@ -153,7 +171,8 @@ impl Log {
         if self.journal.records() > self.short { self.rewrite(entries, calls, sets) } else { Ok(()) }
     }
 
-    fn rewrite(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
+    /// Writes the journal anew: it says what there is, and nothing else.
+    pub fn rewrite(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
         let mut events = vec![Event::Boot { id: boot_id(), next: entries.next_id() }];
         let mut oldest_first: Vec<&Entry> = entries.iter().collect();
         oldest_first.reverse();
@@ -174,6 +193,7 @@ impl Log {
             events.extend(groups.into_values().map(|(member, elements)| Event::add(name, &elements, &member)));
         }
         self.journal.rewrite(&events)?;
+        self.unsaid = None;
         self.short = SHORT.max(2 * self.journal.records());
         Ok(())
     }
@@ -229,7 +249,7 @@ mod tests {
             by: "root".into(),
             created: 7,
         };
-        let soon = Expiry { boot: 1, wall: 1 };
+        let soon = Expiry { boot: 1, wall: 1, span: 0 };
         let (mut log, _, _) = open(&path);
         let events = [
             Event::Call(call(1, None)),
@@ -252,7 +272,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("dynamic.jsonl");
         let (mut log, _, _) = open(&path);
-        let soon = Expiry { boot: 1, wall: 1 };
+        let soon = Expiry { boot: 1, wall: 1, span: 0 };
         let later = Expiry::after(Duration::from_hours(1));
         let member = Member { expiry: Some(later), reason: Some("why".into()), by: Some("root".into()) };
         let elements = ["10.0.0.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
@@ -283,8 +303,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("dynamic.jsonl");
         // Boot time far in the future as this boot sees it, wall time an hour from now.
-        let foreign = Expiry { boot: u64::MAX / 2, wall: wall_now() + 3_600_000 };
-        let past = Expiry { boot: u64::MAX / 2, wall: wall_now() - 1000 };
+        let foreign = Expiry { boot: u64::MAX / 2, wall: wall_now() + 3_600_000, span: 0 };
+        let past = Expiry { boot: u64::MAX / 2, wall: wall_now() - 1000, span: 0 };
         let lines = [
             Event::Boot { id: "another boot".into(), next: 9 },
             Event::Entry(entry(1, Some(foreign))),

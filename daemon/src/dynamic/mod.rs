@@ -83,10 +83,15 @@ impl Dynamic {
         let id = entry.id;
         let event = Event::Entry(entry.clone());
         let changes = self.entries.insert(entry);
-        let done = carry_out(kernel, &changes).and_then(|()| Ok(self.log.append(&[event])?));
+        // Written first: one that cannot be kept must not be in force for a moment, either.
+        if let Err(error) = self.log.append(&[event]) {
+            self.entries.remove(id);
+            return Err(error.into());
+        }
+        let done = carry_out(kernel, &changes);
         if done.is_err()
             && let Some((_, back)) = self.entries.remove(id)
-            && let Err(error) = carry_out(kernel, &back)
+            && let Err(error) = carry_out(kernel, &back).and_then(|()| Ok(self.log.append(&[Event::Undo { id }])?))
         {
             tracing::error!(id, error = with_sources(&error), "cannot take back an entry that failed");
         }
@@ -115,12 +120,20 @@ impl Dynamic {
         plan: &sets::Addition,
         member: &Member,
     ) -> Result<()> {
+        // Written first: what cannot be kept must not be in force for a moment, either.
+        self.log.append(&[Event::del(name, &plan.evicted), Event::add(name, &plan.added, member)])?;
         if let (Some(kernel), Some(id)) = (kernel, self.ids.get(name)) {
             let evicted: Vec<_> = plan.evicted.iter().map(|element| keys::element(id, *element)).collect();
-            kernel.remove_elements(id, &evicted)?;
-            kernel.add_elements(id, &kernel_elements(id, &plan.added, member.expiry))?;
+            let done = kernel
+                .remove_elements(id, &evicted)
+                .and_then(|_| kernel.add_elements(id, &kernel_elements(id, &plan.added, member.expiry)));
+            if let Err(error) = done {
+                // The set is as it was: both are brought back to it.
+                self.log.rewrite(&self.entries, &self.calls, &self.sets)?;
+                self.restore_set(kernel, name, id)?;
+                return Err(error.into());
+            }
         }
-        self.log.append(&[Event::del(name, &plan.evicted), Event::add(name, &plan.added, member)])?;
         self.sets.remove(name, &plan.evicted);
         self.sets.insert(name, &plan.added, member);
         self.tidy();
@@ -223,6 +236,11 @@ impl Dynamic {
     #[must_use]
     pub fn first_expiry(&self) -> Option<u64> {
         [self.entries.first_expiry(), self.calls.first_expiry(), self.sets.first_expiry()].into_iter().flatten().min()
+    }
+
+    /// Writes down what could not be written when the daemon started.
+    pub fn settle(&mut self) -> Result<()> {
+        Ok(self.log.settle(&self.entries, &self.calls, &self.sets)?)
     }
 
     fn tidy(&mut self) {

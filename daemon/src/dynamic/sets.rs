@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn at(boot: u64) -> Member {
-        Member { expiry: Some(Expiry { boot, wall: 0 }), ..Member::default() }
+        Member { expiry: Some(Expiry { boot, wall: 0, span: 0 }), ..Member::default() }
     }
 
     fn prefixes(list: &[&str]) -> Vec<Prefix> {

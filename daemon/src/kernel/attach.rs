@@ -18,6 +18,7 @@ use super::{
     error::{Context as _, Result},
     pins, sys,
 };
+use crate::faults::reach;
 
 /// A network device.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +161,7 @@ impl Kernel {
             attached.context(|| format!("cannot attach to {} at tcx", device.name))?;
             return Ok(Attached::Tcx);
         }
-        clsact::attach(device, direction, &self.pins.program(name), program.id)?;
+        clsact::attach(device, direction, &self.pins.program(name), program.id, |id| self.formers.own(id))?;
         Ok(Attached::Clsact)
     }
 
@@ -183,9 +184,15 @@ impl Kernel {
             }
             std::fs::remove_file(&path)?;
         }
+        if let Some(taken_over) = self.formers.take_over(ifindex, hook.pin, program)? {
+            return taken_over.keep(&path);
+        }
         let link = sys::link_create(program.fd.as_fd(), ifindex, hook.kind as u32, hook.flags)?;
+        reach("attach/linked");
         // Not pinned, the link ends here.
-        sys::pin(link.as_fd(), &path)
+        sys::pin(link.as_fd(), &path)?;
+        reach("attach/pinned");
+        Ok(())
     }
 
     fn detach_hook(&self, ifindex: u32, hook: &Hook) -> Result<()> {

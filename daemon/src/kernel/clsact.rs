@@ -12,7 +12,7 @@ use std::{
 
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType,
-    tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
 use nix::{
     net::if_::if_nameindex,
@@ -50,8 +50,15 @@ struct Filter {
     program: u32,
 }
 
-/// Attaches the program that is pinned at `pin` and has the id `program`, unless it is.
-pub fn attach(device: Device<'_>, direction: Direction, pin: &Path, program: u32) -> Result<()> {
+/// Attaches the program that is pinned at `pin` and has the id `program`, unless it is. A program of `formers` gives way
+/// to it in one step.
+pub fn attach(
+    device: Device<'_>,
+    direction: Direction,
+    pin: &Path,
+    program: u32,
+    formers: impl Fn(u32) -> bool,
+) -> Result<()> {
     let what = || format!("cannot attach to {} at clsact", device.name);
     let ours = |filter: &Filter| filter.handle == HANDLE && filter.program == program;
     let side = match direction {
@@ -62,12 +69,20 @@ pub fn attach(device: Device<'_>, direction: Direction, pin: &Path, program: u32
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         result => result.map_err(io::Error::other).context(what)?,
     }
-    if filters(device.index, direction).context(what)?.iter().any(ours) {
+    let present = filters(device.index, direction).context(what)?;
+    if present.iter().any(ours) {
         return Ok(());
     }
+    let replaces = present.iter().any(|filter| filter.handle == HANDLE && formers(filter.program));
     let options = NlOptions { priority: PRIORITY, handle: TcHandle::from(HANDLE), classid: None };
     let attached = SchedClassifier::from_pin(pin).and_then(|mut classifier| {
-        let id = classifier.attach_with_options(device.name, side, TcAttachOptions::Netlink(options))?;
+        let id = if replaces {
+            let NlOptions { priority, handle, classid } = options;
+            let theirs = SchedClassifierLink::attached(device.name, side, priority, handle, classid);
+            classifier.attach_to_link(theirs.map_err(TcError::IoError)?)?
+        } else {
+            classifier.attach_with_options(device.name, side, TcAttachOptions::Netlink(options))?
+        };
         // aya detaches what is dropped; this outlives the process.
         std::mem::forget(classifier.take_link(id)?);
         Ok::<(), ProgramError>(())

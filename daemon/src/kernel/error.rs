@@ -27,6 +27,21 @@ pub enum KernelError {
         /// The directory.
         path: PathBuf,
     },
+    /// The BPF filesystem with the pins is not mounted any more.
+    #[error(
+        "the BPF filesystem at {path} was unmounted: what is in force ends with this daemon; `mount -t bpf bpf {path}` (or where it was mounted), and everything is pinned there again",
+        path = path.display()
+    )]
+    Unmounted {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// The pins were removed one by one.
+    #[error("the pins below {path} were removed by somebody, and what was attached with them: restart ringfenced", path = path.display())]
+    Removed {
+        /// Where they were.
+        path: PathBuf,
+    },
     /// Another daemon holds the same pins.
     #[error("another ringfenced owns {path}", path = path.display())]
     Owned {

@@ -37,6 +37,7 @@ use super::{
     pins, sys,
     table::{PerCpu, Table},
 };
+use crate::faults::reach;
 
 /// Most interfaces of one machine that a generation knows.
 const MAX_INTERFACES: u32 = 16_384;
@@ -146,7 +147,12 @@ impl Loaded {
 
     /// Says what an interface is to this generation.
     pub fn set_interface(&self, ifindex: u32, interface: &Interface) -> Result<()> {
-        self.interfaces.set(&ifindex, interface).context(|| format!("cannot enter interface {ifindex}"))
+        match self.interfaces.set(&ifindex, interface) {
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
+                Err(KernelError::Full { what: "the table of interfaces", limit: MAX_INTERFACES })
+            }
+            result => result.context(|| format!("cannot enter interface {ifindex}")),
+        }
     }
 
     /// Forgets an interface; it then has the class of names that no rule mentions.
@@ -160,21 +166,28 @@ impl Kernel {
     /// Loads a policy into a free slot, beside what is in force. `set_ids` gives the kernel's ids of dynamic sets.
     /// After an error nothing of it is left.
     pub fn load(&self, compiled: &Compiled, number: u64, set_ids: impl Fn(SetId) -> u16) -> Result<Loaded> {
+        self.keep_pins()?;
         let slot = self.free_slot()?;
         // Before there is a directory that is being built: looking at the others removes such.
         let before = self.current_pools()?;
         let staging = Staging { kernel: self, slot, directory: self.pins.loading(slot), done: false };
         pins::remove(&staging.directory)?;
         fs::create_dir(&staging.directory).context(|| format!("cannot make {}", staging.directory.display()))?;
+        reach("load/directory-made");
         let chains = [constants(compiled.ingress.as_ref(), &set_ids), constants(compiled.egress.as_ref(), &set_ids)];
         let mut host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
         host.keeps |= self.entry_keeps()?;
         staging.make_maps(compiled, &chains)?;
+        reach("load/maps-made");
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
+        reach("load/host-maps-made");
         Pools::make(&staging.directory, compiled.connections, before.as_ref())?;
         staging.load_programs(&chains, &TrackConsts { slot: slot.into(), ..compiled.track })?;
+        reach("load/programs-loaded");
         self.load_host(slot, &staging.directory, &host)?;
+        reach("load/host-loaded");
         let directory = staging.publish(number)?;
+        reach("load/published");
         Loaded::open(number, slot, directory)
     }
 
@@ -192,6 +205,7 @@ impl Kernel {
             return Err(KernelError::InForce { generation: number });
         }
         self.clear_slot(slot)?;
+        reach("unload/slot-cleared");
         pins::remove(&directory)
     }
 
@@ -274,20 +288,20 @@ impl Staging<'_> {
 
     fn load_programs(&self, chains: &[ChainConsts; 2], track: &TrackConsts) -> Result<()> {
         let kernel = self.kernel;
-        let mut object = None;
-        for entrance in &ENTRANCES {
-            let place = |program: BorrowedFd<'_>| kernel.set_program(entrance, self.slot, program);
-            if has(&chains[entrance.chain]) {
-                let ebpf = match &mut object {
-                    Some(ebpf) => ebpf,
-                    None => object.insert(open_object(kernel, &self.directory, chains, Some(track))?),
-                };
-                let program = NETWORK.load(ebpf, entrance.program)?;
-                self.pin(program.as_fd(), entrance.program)?;
-                place(program.as_fd())?;
-            } else {
-                place(kernel.dispatchers.get(entrance.pass)?.fd.as_fd())?;
-            }
+        let (own, passing): (Vec<&Entrance>, Vec<_>) =
+            ENTRANCES.iter().partition(|entrance| has(&chains[entrance.chain]));
+        for entrance in passing {
+            kernel.set_program(entrance, self.slot, kernel.dispatchers.get(entrance.pass)?.fd.as_fd())?;
+        }
+        if own.is_empty() {
+            return Ok(());
+        }
+        let mut ebpf = open_object(kernel, &self.directory, chains, Some(track))?;
+        let names: Vec<&str> = own.iter().map(|entrance| entrance.program).collect();
+        for (entrance, program) in own.iter().zip(NETWORK.load_all(&mut ebpf, &names)?) {
+            self.pin(program.as_fd(), entrance.program)?;
+            reach("load/program-pinned");
+            kernel.set_program(entrance, self.slot, program.as_fd())?;
         }
         Ok(())
     }

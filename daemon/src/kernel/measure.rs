@@ -1,7 +1,14 @@
-//! What a packet costs, by the kernel's own test run.
+//! What a packet costs, by the kernel's own test run; and what there is of ours in the kernel.
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+    time::Duration,
+};
 
+use aya::{maps::MapInfo, programs::loaded_programs};
 use ringfence_abi::names;
 
 use super::{
@@ -35,4 +42,22 @@ impl Kernel {
         let nanoseconds = sys::test_run(program, frame, repeat).context(|| format!("cannot run {name}"))?;
         Ok(Duration::from_nanos(nanoseconds.into()))
     }
+}
+
+/// The programs in the kernel that read the cell pinned below `root` (a directory such as `.../ringfence/v1`), by name, and
+/// how many maps they use. Pinned or not: what is left behind by mistake is counted, too.
+pub fn census(root: &Path) -> Result<(BTreeMap<String, usize>, usize)> {
+    let what = || "cannot list the programs".to_owned();
+    let cell = MapInfo::from_pin(root.join("maps").join(names::CELL)).map_err(io::Error::other).context(what)?.id();
+    let (mut programs, mut maps) = (BTreeMap::new(), BTreeSet::new());
+    for program in loaded_programs() {
+        // One that ends while the list is read is gone, and so is not counted.
+        let Ok(program) = program else { continue };
+        let Ok(Some(used)) = program.map_ids() else { continue };
+        if used.contains(&cell) {
+            *programs.entry(program.name_as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            maps.extend(used);
+        }
+    }
+    Ok((programs, maps.len()))
 }

@@ -19,6 +19,7 @@ mod dynamic;
 mod error;
 mod explain;
 mod features;
+mod former;
 mod generation;
 mod grace;
 mod host;
@@ -49,10 +50,13 @@ pub use self::{
     host::{HookState, MountReport, MountWatch, Obstacle, PathRule, Support},
     info::{MapSize, ProgramSize},
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
+    measure::census,
     pins::mount_bpffs,
+    sys::one_heap,
 };
 use self::{
-    dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, grace::Grace, host::Host, maps::Shared, pins::Pins,
+    dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, former::Formers, grace::Grace, host::Host,
+    maps::Shared, pins::Pins,
 };
 
 /// The owner of Ringfence's pins.
@@ -64,12 +68,16 @@ pub struct Kernel {
     grace: Grace,
     tcx: bool,
     host: Host,
+    formers: Formers,
     // Last: the lock goes when all else is closed.
     pins: Pins,
 }
 
 impl Kernel {
     /// Takes possession of `<bpffs>/v<ABI_VERSION>`, adopting what is pinned there and making what is not.
+    ///
+    /// What another version of Ringfence pinned beside it is found, too, and stays as it is until
+    /// [`Kernel::retire_formers`].
     ///
     /// Fails without the needed privileges, on a kernel that lacks something, when `bpffs` is on no BPF filesystem, and
     /// while another daemon owns the pins.
@@ -80,12 +88,13 @@ impl Kernel {
         features::privileges()?;
         features::kernel()?;
         let pins = Pins::own(bpffs)?;
+        let formers = Formers::new(pins.formers()?);
         let maps = Shared::open(&pins)?;
         let dispatchers = Dispatchers::open(&pins)?;
         let lengths = Mutex::new(Lengths::recount(&maps)?);
         let host = Host::open(&pins, cgroup)?;
         let grace = Grace::new()?;
-        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host, pins };
+        let kernel = Self { maps, dispatchers, lengths, grace, tcx: features::tcx(), host, formers, pins };
         kernel.clear_strays()?;
         Ok(kernel)
     }
@@ -117,6 +126,15 @@ impl Kernel {
     pub fn dispatch_misses(&self) -> Result<u64> {
         let cpus = self.maps.misses.read().context(|| "cannot read the count of dispatch misses".to_owned())?;
         Ok(cpus.iter().flatten().sum())
+    }
+
+    /// Makes the pins again where their file system was unmounted and there is another in its place; an error while there
+    /// is none.
+    pub fn keep_pins(&self) -> Result<()> {
+        if self.pins.keep()? {
+            tracing::warn!("the BPF filesystem was unmounted; everything is pinned in the one that is there now");
+        }
+        Ok(())
     }
 
     fn lengths(&self) -> std::sync::MutexGuard<'_, Lengths> {

@@ -24,6 +24,7 @@ impl Kernel {
         self.detach_all()?;
         let mut ours = self.host_dispatchers()?;
         self.detach_host()?;
+        self.retire_formers(|_| false, false)?;
         // Detached first: an empty cell drops.
         self.maps.cell.write(NOTHING);
         for interface in &if_nameindex().context(|| "cannot list the devices".to_owned())? {

@@ -7,7 +7,12 @@
 use std::{
     fs::{self, File},
     io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use nix::{
@@ -16,16 +21,25 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
-use ringfence_abi::ABI_VERSION;
+use ringfence_abi::names::CELL;
 
-use super::error::{Context as _, KernelError, Result};
+use super::{
+    error::{Context as _, KernelError, Result},
+    former::Former,
+    sys,
+};
+use crate::faults::abi_version;
+
+/// Where pins are made that have lost their file system, until all are there.
+const RESTORING: &str = "restoring";
 
 /// The directory of all pins.
 #[derive(Debug)]
 pub struct Pins {
+    bpffs: PathBuf,
     root: PathBuf,
     // Held for as long as this process owns the pins. The kernel drops it when the process dies, however it dies.
-    _owner: Flock<File>,
+    owner: Mutex<Flock<File>>,
 }
 
 impl Pins {
@@ -38,7 +52,7 @@ impl Pins {
         {
             return Err(not_bpffs());
         }
-        let root = bpffs.join(format!("v{ABI_VERSION}"));
+        let root = bpffs.join(format!("v{}", abi_version()));
         for directory in [
             root.clone(),
             root.join("maps"),
@@ -49,12 +63,55 @@ impl Pins {
         ] {
             fs::create_dir_all(&directory).context(|| format!("cannot make {}", directory.display()))?;
         }
-        let directory = File::open(&root).context(|| format!("cannot open {}", root.display()))?;
-        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(owner) => Ok(Self { root, _owner: owner }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(KernelError::Owned { path: root }),
-            Err((_, error)) => Err(error).context(|| format!("cannot lock {}", root.display())),
+        let owner = lock(&root)?;
+        remove(&bpffs.join(RESTORING))?;
+        Ok(Self { bpffs: bpffs.to_owned(), root, owner: Mutex::new(owner) })
+    }
+
+    /// What other versions pinned beside ours; an error while a daemon of theirs is running.
+    pub fn formers(&self) -> Result<Vec<Former>> {
+        let mut found = Vec::new();
+        for name in names(&self.bpffs)? {
+            let root = self.bpffs.join(&name);
+            let is_version = name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+            if is_version && root != self.root {
+                let owner = lock(&root)?;
+                tracing::info!(version = name, "another version of Ringfence was here");
+                found.push(Former::new(name, root, owner)?);
+            }
         }
+        Ok(found)
+    }
+
+    /// Looks whether the pins are still where they were. If the file system was unmounted, it lives on for as long as our
+    /// descriptor does, and with it what is in force; as soon as there is another in its place, everything is pinned
+    /// there. `true`: just now.
+    pub fn keep(&self) -> Result<bool> {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = owner.metadata().context(|| "cannot look at our own pins".to_owned())?;
+        match fs::metadata(&self.root) {
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => return Ok(false),
+            _ => {}
+        }
+        let gone = || KernelError::Unmounted { path: self.bpffs.clone() };
+        let place = self.bpffs.ancestors().find(|path| path.exists()).ok_or_else(gone)?;
+        let kind = statfs(place).context(|| format!("cannot look at {}", place.display()))?.filesystem_type();
+        if kind != BPF_FS_MAGIC {
+            return Err(gone());
+        }
+        fs::create_dir_all(&self.bpffs).context(|| format!("cannot make {}", self.bpffs.display()))?;
+        // Whole or not at all: half of it would not be adopted.
+        let restoring = self.bpffs.join(RESTORING);
+        remove(&restoring)?;
+        pin_again(&PathBuf::from(format!("/proc/self/fd/{}", owner.as_raw_fd())), &restoring)?;
+        if !restoring.join("maps").join(CELL).exists() {
+            // The directory was removed with what was in it, not the file system from under it.
+            remove(&restoring)?;
+            return Err(KernelError::Removed { path: self.root.clone() });
+        }
+        fs::rename(&restoring, &self.root).context(|| format!("cannot make {}", self.root.display()))?;
+        *owner = lock(&self.root)?;
+        Ok(true)
     }
 
     /// The directory of all pins of this version.
@@ -117,6 +174,29 @@ impl Pins {
     pub fn remove_all(&self) -> Result<()> {
         remove(&self.root)
     }
+}
+
+/// Pins everything that is pinned below `from` below `to`, too.
+fn pin_again(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).context(|| format!("cannot make {}", to.display()))?;
+    for name in names(from)? {
+        let (old, new) = (from.join(&name), to.join(&name));
+        if old.is_dir() {
+            pin_again(&old, &new)?;
+        } else if let Some(object) = sys::open_pin(&old).context(|| format!("cannot open {}", old.display()))? {
+            sys::pin(object.as_fd(), &new).context(|| format!("cannot pin {}", new.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes possession of a directory of pins.
+fn lock(root: &Path) -> Result<Flock<File>> {
+    let directory = File::open(root).context(|| format!("cannot open {}", root.display()))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => KernelError::Owned { path: root.to_owned() },
+        error => KernelError::Io { what: format!("cannot lock {}", root.display()), source: error.into() },
+    })
 }
 
 /// Mounts a BPF filesystem if the directory is on none yet.

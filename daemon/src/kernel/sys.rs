@@ -1,4 +1,5 @@
-//! The `bpf(2)` commands that aya does not offer, and typed views of the bytes they take.
+//! The `bpf(2)` commands that aya does not offer, and typed views of the bytes they take; and what else is only to be had
+//! from the C library.
 //!
 //! Unsafe because the kernel reads and writes through the addresses in `bpf_attr`: each function here takes slices
 //! whose lengths it is told ([`super::table::Table`] checks them against the map once).
@@ -142,6 +143,16 @@ pub fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags
     fd(call(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
 }
 
+/// Lets a link run another program, in one step.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attr();
+    // SAFETY: integers, zeroed above.
+    let update = unsafe { &mut attr.link_update };
+    update.link_fd = link.as_raw_fd().cast_unsigned();
+    update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd().cast_unsigned();
+    call(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
 /// Detaches a link, also while others hold it open.
 pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = attr();
@@ -267,6 +278,17 @@ pub fn private_mount(kind: &CStr) -> io::Result<OwnedFd> {
     done(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, null, null, 0) })?;
     // SAFETY: no memory is passed.
     fd(done(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, 0) })?)
+}
+
+/// Lets all threads share one heap. By default glibc gives every thread that meets another in the allocator one of its own;
+/// what an apply frees in one of them is not used by the next apply in another, and a daemon that needs 30 MB comes to hold
+/// over 100.
+pub fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory is passed. If it fails, memory is held as ever.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 fn attr() -> bpf_attr {

@@ -47,6 +47,7 @@ pub fn sync_directory(path: &Path) -> Result<(), StateError> {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    writable: bool,
     lines: usize,
 }
 
@@ -55,7 +56,12 @@ impl Journal {
     /// confirmed to anybody, and is cut off.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>), StateError> {
         let read = |error| StateError::Read { path: path.to_owned(), error };
-        let file = File::options().create(true).append(true).read(true).open(path).map_err(read)?;
+        let writable = File::options().create(true).append(true).read(true).open(path);
+        let (file, writable) = match writable {
+            Ok(file) => (file, true),
+            // What was kept holds also where nothing can be written.
+            Err(error) => (File::open(path).map_err(|_| read(error))?, false),
+        };
         let mut reader = BufReader::new(&file);
         let (mut records, mut whole, mut line) = (Vec::new(), 0, String::new());
         loop {
@@ -70,9 +76,11 @@ impl Journal {
             })?);
             whole += length as u64;
         }
-        file.set_len(whole).map_err(|error| StateError::write(path, error))?;
+        if writable {
+            file.set_len(whole).map_err(|error| StateError::write(path, error))?;
+        }
         let lines = records.len();
-        Ok((Self { path: path.to_owned(), file, lines }, records))
+        Ok((Self { path: path.to_owned(), file, writable, lines }, records))
     }
 
     /// Adds records; they are on the disk when this returns.
@@ -82,6 +90,10 @@ impl Journal {
         }
         let failed = |error| StateError::write(&self.path, error);
         let bytes = lines(records).map_err(failed)?;
+        if !self.writable {
+            self.file = File::options().append(true).read(true).open(&self.path).map_err(failed)?;
+            self.writable = true;
+        }
         let before = self.file.metadata().map_err(failed)?.len();
         if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
             // What was not confirmed must not be read again, nor run into the next record.
@@ -103,6 +115,7 @@ impl Journal {
         let failed = |error| StateError::write(&self.path, error);
         write(&self.path, &lines(records).map_err(failed)?)?;
         self.file = File::options().append(true).read(true).open(&self.path).map_err(failed)?;
+        self.writable = true;
         self.lines = records.len();
         Ok(())
     }

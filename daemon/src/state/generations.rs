@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::StateError;
 use super::files::{self, read_json, sync_directory, write_json};
+use crate::faults::reach;
 
 /// How many generations are kept.
 pub const KEPT: usize = 32;
@@ -174,7 +175,10 @@ impl Store {
         for name in store.names()? {
             if name.parse::<u64>().is_err() {
                 let path = store.root.join(name);
-                fs::remove_dir_all(&path).map_err(|error| StateError::write(&path, error))?;
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    // It is in nobody's way.
+                    tracing::warn!(%error, path = %path.display(), "cannot remove what a crash left");
+                }
             }
         }
         Ok(store)
@@ -216,11 +220,14 @@ impl Store {
                 keep(path, &format!("set-{index}"), bytes, like.as_deref())?;
             }
         }
+        reach("store/texts-written");
         write_json(&path.join("lines.json"), &lines)?;
         write_json(&path.join("about.json"), record)?;
+        reach("store/record-written");
         let target = self.directory(record.generation);
         let path = staging.keep();
         fs::rename(&path, &target).map_err(|error| StateError::write(&target, error))?;
+        reach("store/renamed");
         sync_directory(&self.root)
     }
 
@@ -230,6 +237,7 @@ impl Store {
         // Renamed first: half a generation must not look like one.
         let gone = self.root.join(format!(".old-{number}"));
         fs::rename(&path, &gone).map_err(|error| StateError::write(&path, error))?;
+        reach("store/put-away");
         fs::remove_dir_all(&gone).map_err(|error| StateError::write(&gone, error))
     }
 

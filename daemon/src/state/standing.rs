@@ -38,6 +38,8 @@ pub struct Audit {
 pub struct StandingFile {
     path: PathBuf,
     now: Standing,
+    // The disk does not say it yet.
+    unwritten: bool,
 }
 
 impl StandingFile {
@@ -52,7 +54,7 @@ impl StandingFile {
             }
             now.boot = boot;
         }
-        Ok(Self { path, now })
+        Ok(Self { path, now, unwritten: false })
     }
 
     /// What is written.
@@ -65,10 +67,50 @@ impl StandingFile {
     pub fn change(&mut self, change: impl FnOnce(&mut Standing)) -> Result<(), StateError> {
         let mut next = self.now.clone();
         change(&mut next);
-        if next != self.now {
+        if next != self.now || self.unwritten {
             write_json(&self.path, &next)?;
             self.now = next;
+            self.unwritten = false;
         }
         Ok(())
+    }
+
+    /// Changes it to what is so already, whether it can be written or not; [`StandingFile::retry`] writes it later.
+    pub fn follow(&mut self, change: impl FnOnce(&mut Standing)) -> Result<(), StateError> {
+        let before = self.now.clone();
+        change(&mut self.now);
+        self.unwritten |= self.now != before;
+        self.retry()
+    }
+
+    /// Writes what could not be written.
+    pub fn retry(&mut self) -> Result<(), StateError> {
+        if self.unwritten {
+            write_json(&self.path, &self.now)?;
+            self.unwritten = false;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_so_is_known_also_when_it_cannot_be_written_and_written_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let mut file = StandingFile::open(&state).unwrap();
+        std::fs::remove_dir(&state).unwrap();
+        assert!(file.change(|standing| standing.off = true).is_err());
+        assert!(!file.get().off, "what was asked for and failed is not so");
+        assert!(file.follow(|standing| standing.running = Some(7)).is_err());
+        assert_eq!(file.get().running, Some(7));
+        assert!(file.retry().is_err());
+        std::fs::create_dir(&state).unwrap();
+        file.retry().unwrap();
+        assert_eq!(StandingFile::open(&state).unwrap().get().running, Some(7));
     }
 }

@@ -10,7 +10,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io,
-    os::unix::net::UnixDatagram,
+    os::unix::{net::UnixDatagram, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -160,6 +160,21 @@ impl Daemon {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("the daemon does not run")?.id())
+    }
+
+    /// Whether the daemon has been killed by somebody else than this value; then it can be started again.
+    pub fn was_killed(&mut self) -> Result<bool> {
+        let Some(status) = self.child.as_mut().context("the daemon does not run")?.try_wait()? else {
+            return Ok(false);
+        };
+        self.child = None;
+        ensure!(status.signal() == Some(Signal::SIGKILL as i32), "ringfenced ended with {status}: {}", self.log());
+        Ok(true)
     }
 
     /// Asks the daemon to end with SIGTERM and waits for it.

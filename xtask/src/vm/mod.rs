@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 15] = [
+const TESTS: [&str; 17] = [
     "netns",
     "fields",
     "traffic",
@@ -29,6 +29,8 @@ const TESTS: [&str; 15] = [
     "l3_devices",
     "tcx",
     "vlan_devices",
+    "upgrade",
+    "clock",
     "host_operations",
     "host_bypass",
     "host_paths",

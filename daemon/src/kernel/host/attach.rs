@@ -33,7 +33,8 @@ impl Kernel {
                 missing.push(place);
             }
         }
-        if !missing.is_empty() && self.host_dispatchers()?.is_empty() {
+        // Another version of ours is no second daemon: it goes when ours is attached.
+        if !missing.is_empty() && self.host_dispatchers()?.is_empty() && !self.formers.judge_calls()? {
             self.refuse_second(&missing)?;
         }
         let mut objects = Objects::default();

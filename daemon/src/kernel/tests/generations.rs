@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use ringfence_abi::{explain::Question, generation::SLOTS, verdict};
+use ringfence_abi::{explain::Question, generation::SLOTS, interface::Interface, verdict};
 use ringfence_policy::model::Verdict;
 
 use super::world::{FRAME, by_default, captured, device, in_world, load, pinned, policy, send_frames};
@@ -162,6 +162,24 @@ fn slots_are_used_again_and_never_taken_from_the_generation_in_force() {
         kernel.unload(free).unwrap();
         assert_eq!(load(&kernel, 9, Some(Verdict::Drop), None).slot, slot);
         assert_eq!(kernel.adopt().unwrap().iter().map(|loaded| loaded.number).collect::<Vec<_>>(), [0, 1, 2, 9]);
+    });
+}
+
+#[test]
+fn a_full_table_of_interfaces_says_so_and_goes_on_judging() {
+    in_world(|world| {
+        let kernel = world.open();
+        let loaded = load(&kernel, 1, Some(Verdict::Drop), None);
+        kernel.flip(loaded.slot, loaded.slot, 0);
+        kernel.attach(device("a"), Some(IngressHook::Xdp), false).unwrap();
+        let interface = Interface { ingress: 0, egress: 0 };
+        let full = (1000..20_000).find_map(|index| loaded.set_interface(index, &interface).err()).unwrap();
+        assert!(matches!(full, KernelError::Full { limit: 16_384, .. }), "{full}");
+        assert_eq!(captured("a", || send_frames("b", 10)), 0, "what is not in the table is judged all the same");
+        loaded.forget_interface(1000).unwrap();
+        loaded.set_interface(device("a").index, &interface).unwrap();
+        assert_eq!(captured("a", || send_frames("b", 10)), 0);
+        assert_eq!(by_default(&loaded, 0), 20);
     });
 }
 
