@@ -10,6 +10,7 @@ use ringfence_policy::model::Policy;
 
 use super::active::{Active, Meaning};
 use super::candidate::Candidate;
+use super::feeds;
 use crate::cli::Half;
 use crate::daemon::{Control, Daemon, EMPTY, Pending};
 use crate::error::{Error, Result, with_sources};
@@ -182,6 +183,8 @@ impl Daemon {
         note(control, "sets", declared.err().map(|error| with_sources(&error)));
         let running = control.running.as_ref().map(|running| running.number());
         let before = old.as_ref().map(|old| old.number()).filter(|&number| number != EMPTY);
+        // New contents of a set file are the same policy: `rollback` goes to the one before it.
+        let before = before.filter(|_| !control.running.as_ref().is_some_and(|r| r.record.why == feeds::WHY));
         let written = control.standing.change(|standing| {
             standing.running = running;
             standing.previous = before.filter(|number| Some(*number) != running).or(standing.previous);
@@ -200,6 +203,7 @@ impl Daemon {
             tracing::warn!(error = with_sources(&error), "cannot remove old generations");
         }
         self.rearm.notify_one();
+        self.feeds.changed.notify_one();
     }
 
     /// Lets a generation go that is not in force any more: its counts go to the one that is.
