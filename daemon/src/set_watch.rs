@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::apply::feeds::Refreshed;
@@ -33,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LOOKS: Duration = Duration::from_secs(30);
 /// The same while one has changed of which nobody said that it is whole.
 const SETTLING: Duration = Duration::from_secs(2);
+/// Bursts of events that are kept until they are looked at; more stay in the kernel.
+const EVENTS: usize = 64;
 /// How often it is tried again while a generation waits for its confirmation.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -132,26 +133,33 @@ fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
 /// The kernel's notices about the directories that the files are in.
 #[derive(Debug)]
 struct Notices {
-    inotify: AsyncFd<Raw>,
+    inotify: Arc<Inotify>,
+    events: mpsc::Receiver<nix::Result<Vec<InotifyEvent>>>,
     // The names that matter in each directory, and which files they stand for.
     names: HashMap<WatchDescriptor, Names>,
 }
 
 type Names = BTreeMap<OsString, BTreeSet<PathBuf>>;
 
-#[derive(Debug)]
-struct Raw(Inotify);
-
-impl AsRawFd for Raw {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 impl Notices {
     fn new() -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        Ok(Self { inotify: AsyncFd::with_interest(Raw(inotify), Interest::READABLE)?, names: HashMap::new() })
+        let inotify = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?);
+        let (sender, events) = mpsc::channel(EVENTS);
+        let reader = Arc::clone(&inotify);
+        // Reading blocks, so it has a thread of its own, which ends when nobody wants to hear of it.
+        let read = move || {
+            let mut goes_on = true;
+            while goes_on {
+                let events = match reader.read_events() {
+                    Err(Errno::EINTR) => continue,
+                    events => events,
+                };
+                let read = events.is_ok();
+                goes_on = sender.blocking_send(events).is_ok() && read;
+            }
+        };
+        thread::Builder::new().name("set-files".to_owned()).spawn(read)?;
+        Ok(Self { inotify, events, names: HashMap::new() })
     }
 
     /// Watches the directories of these files, and of what they are links to. What was wrong, of the first one.
@@ -174,7 +182,7 @@ impl Notices {
         }
         let (mut names, mut problem): (HashMap<_, Names>, _) = (HashMap::new(), None);
         for (directory, files) in wanted {
-            match self.inotify.get_ref().0.add_watch(&directory, mask) {
+            match self.inotify.add_watch(&directory, mask) {
                 // One directory may have several names.
                 Ok(watch) => {
                     let known = names.entry(watch).or_default();
@@ -187,28 +195,19 @@ impl Notices {
         }
         for old in self.names.keys().filter(|old| !names.contains_key(old)) {
             // The kernel may have dropped it by itself.
-            let _ = self.inotify.get_ref().0.rm_watch(*old);
+            let _ = self.inotify.rm_watch(*old);
         }
         self.names = names;
         problem
     }
 
     /// Waits until something happens to one of the files, or to a directory. The files that are whole now.
-    async fn next(&self) -> io::Result<BTreeSet<PathBuf>> {
+    async fn next(&mut self) -> io::Result<BTreeSet<PathBuf>> {
         loop {
-            let mut ready = self.inotify.readable().await?;
-            let read = ready.try_io(|fd| fd.get_ref().0.read_events().map_err(io::Error::from));
-            match read {
-                Ok(Ok(events)) => {
-                    let mut matter = events.iter().filter(|event| self.matters(event)).peekable();
-                    if matter.peek().is_some() {
-                        return Ok(matter.filter_map(|event| self.whole(event)).flatten().cloned().collect());
-                    }
-                }
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::EINTR as i32) => {}
-                Ok(Err(error)) => return Err(error),
-                // There was nothing to read after all.
-                Err(_) => {}
+            let events = self.events.recv().await.ok_or(io::ErrorKind::BrokenPipe)??;
+            let mut matter = events.iter().filter(|event| self.matters(event)).peekable();
+            if matter.peek().is_some() {
+                return Ok(matter.filter_map(|event| self.whole(event)).flatten().cloned().collect());
             }
         }
     }
@@ -254,7 +253,7 @@ pub async fn follow(daemon: Arc<Daemon>) {
         let pause = if files.are_unsettled() { SETTLING } else { LOOKS };
         tokio::select! {
             () = daemon.feeds.changed.notified() => renew = true,
-            whole = announced(notices.as_ref()) => match whole {
+            whole = announced(notices.as_mut()) => match whole {
                 Ok(whole) => files.look(&whole),
                 Err(error) => {
                     tell(&daemon, Some(error.to_string()));
@@ -267,7 +266,7 @@ pub async fn follow(daemon: Arc<Daemon>) {
 }
 
 /// Waits for a notice, and then until nothing more comes. The files that are whole.
-async fn announced(notices: Option<&Notices>) -> io::Result<BTreeSet<PathBuf>> {
+async fn announced(notices: Option<&mut Notices>) -> io::Result<BTreeSet<PathBuf>> {
     let Some(notices) = notices else { return std::future::pending().await };
     let mut whole = notices.next().await?;
     let end = Instant::now() + PATIENCE;
@@ -366,17 +365,17 @@ mod tests {
             let mut notices = Notices::new().unwrap();
             assert_eq!(notices.watch([at("link")].into_iter()), None);
             let whole = BTreeSet::from([at("link")]);
-            let heard = async |notices: &Notices| {
+            let heard = async |notices: &mut Notices| {
                 tokio::time::timeout(Duration::from_secs(1), notices.next()).await.ok().map(io::Result::unwrap)
             };
             fs::write(at(".link.swp"), "an editor's file").unwrap();
             fs::write(at("real/other"), "").unwrap();
-            assert_eq!(heard(&notices).await, None);
+            assert_eq!(heard(&mut notices).await, None);
             fs::write(at("real/feed"), "10.0.0.1\n").unwrap();
-            assert_eq!(heard(&notices).await, Some(whole.clone()));
+            assert_eq!(heard(&mut notices).await, Some(whole.clone()));
             fs::write(at("new"), "10.0.0.2\n").unwrap();
             fs::rename(at("new"), at("link")).unwrap();
-            assert_eq!(heard(&notices).await, Some(whole.clone()));
+            assert_eq!(heard(&mut notices).await, Some(whole.clone()));
             let missing = notices.watch([at("gone/feed")].into_iter());
             assert!(missing.is_some_and(|why| why.contains("gone")));
         });

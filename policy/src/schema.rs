@@ -6,7 +6,9 @@
 use ringfence_abi::counter::FLOOR_NAMES;
 use serde_json::{Map, Value, json};
 
-use crate::document::{ACCESS_KEYS, BAD_LINES, FORMATS, HOST_FIELDS, MAX_CAPACITY, OPERATIONS, PACKET_KEYS, SEPARATORS};
+use crate::document::{
+    ACCESS_KEYS, BAD_LINES, FORMATS, HOST_FIELDS, MAX_CAPACITY, OPERATIONS, PACKET_KEYS, SEPARATORS,
+};
 use crate::services::{ICMP_MESSAGES, PROTOCOLS};
 
 /// The schema (draft 2020-12) of a policy file.

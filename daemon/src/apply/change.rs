@@ -120,7 +120,6 @@ impl Daemon {
         })
     }
 
-
     /// A number that no generation had.
     pub fn next_number(&self) -> Result<u64> {
         let on_disk = self.store.numbers()?.last().copied().unwrap_or_default();

@@ -14,8 +14,10 @@ use crate::clock::{Expiry, boot_id, boot_now, wall_now};
 use crate::state::StateError;
 use crate::state::files::Journal;
 
-/// A journal shorter than this is not worth shortening.
+/// A journal of fewer records than this is not worth shortening.
 const SHORT: usize = 1024;
+/// Nor one of fewer bytes: a record may have tens of thousands of elements.
+const SMALL: u64 = 16 << 20;
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +96,7 @@ impl Event {
 pub struct Log {
     journal: Journal,
     short: usize,
+    small: u64,
 }
 
 impl Log {
@@ -136,7 +139,7 @@ impl Log {
             calls.remove(id);
         }
         sets.expire(now);
-        let mut log = Self { journal, short: SHORT };
+        let mut log = Self { journal, short: SHORT, small: SMALL };
         // Written anew, it begins with this boot.
         log.rewrite(entries, calls, sets)?;
         Ok(log)
@@ -150,7 +153,8 @@ impl Log {
 
     /// Shortens the journal when most of it no longer matters.
     pub fn tidy(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
-        if self.journal.records() > self.short { self.rewrite(entries, calls, sets) } else { Ok(()) }
+        let long = self.journal.records() > self.short || self.journal.bytes() > self.small;
+        if long { self.rewrite(entries, calls, sets) } else { Ok(()) }
     }
 
     fn rewrite(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
@@ -175,6 +179,7 @@ impl Log {
         }
         self.journal.rewrite(&events)?;
         self.short = SHORT.max(2 * self.journal.records());
+        self.small = SMALL.max(2 * self.journal.bytes());
         Ok(())
     }
 }

@@ -107,22 +107,27 @@ impl Dynamic {
         Ok(Some(entry))
     }
 
-    /// Adds elements that [`Sets::plan`] allowed.
+    /// Adds elements that [`Sets::plan`] allowed, each group with what is known of it; `evicted` ones make room.
     pub fn add_elements(
         &mut self,
         kernel: Option<&Kernel>,
         name: &str,
-        plan: &sets::Addition,
-        member: &Member,
+        evicted: &[Prefix],
+        added: &[(Member, Vec<Prefix>)],
     ) -> Result<()> {
         if let (Some(kernel), Some(id)) = (kernel, self.ids.get(name)) {
-            let evicted: Vec<_> = plan.evicted.iter().map(|element| keys::element(id, *element)).collect();
-            kernel.remove_elements(id, &evicted)?;
-            kernel.add_elements(id, &kernel_elements(id, &plan.added, member.expiry))?;
+            let keys: Vec<_> = evicted.iter().map(|element| keys::element(id, *element)).collect();
+            kernel.remove_elements(id, &keys)?;
+            let group = |(member, elements): &(Member, Vec<Prefix>)| kernel_elements(id, elements, member.expiry);
+            kernel.add_elements(id, &added.iter().flat_map(group).collect::<Vec<_>>())?;
         }
-        self.log.append(&[Event::del(name, &plan.evicted), Event::add(name, &plan.added, member)])?;
-        self.sets.remove(name, &plan.evicted);
-        self.sets.insert(name, &plan.added, member);
+        let mut events = vec![Event::del(name, evicted)];
+        events.extend(added.iter().map(|(member, elements)| Event::add(name, elements, member)));
+        self.log.append(&events)?;
+        self.sets.remove(name, evicted);
+        for (member, elements) in added {
+            self.sets.insert(name, elements, member);
+        }
         self.tidy();
         Ok(())
     }

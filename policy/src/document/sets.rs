@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Copies;
-use super::node::{flag, parse, place, text};
+use super::node::{flag, parse, place};
 use super::problems::{Complaint, Problems, quote};
 use super::set_file::{self, SetFile};
 use super::set_list::Parts;

@@ -75,7 +75,8 @@ fn a_copy_is_read_in_place_of_a_file_that_is_gone() {
 
 #[test]
 fn a_column_of_a_csv_file() {
-    let text = "# list\n\"first, seen\",10.0.0.1,80\n2026-01-01,\"10.0.0.2/32\",\"a \"\"b\"\"\"\r\n\nx, 2001:db8::/32 ,y\n";
+    let text =
+        "# list\n\"first, seen\",10.0.0.1,80\n2026-01-01,\"10.0.0.2/32\",\"a \"\"b\"\"\"\r\n\nx, 2001:db8::/32 ,y\n";
     assert_eq!(counts(&csv(2), text), (3, 0, String::new()));
     let header = Feed { header: true, ..csv(1) };
     assert_eq!(counts(&header, "\u{feff}ip,port\n10.0.0.1,80\n").0, 1);
@@ -164,7 +165,8 @@ fn ipset_save() {
 
 #[test]
 fn one_set_of_a_file_with_several_is_named() {
-    let text = "create a hash:ip\ncreate p bitmap:port range 0-9\nadd a 10.0.0.1\nadd p 1\ncreate b hash:ip\nadd b 10.0.0.2\n";
+    let text =
+        "create a hash:ip\ncreate p bitmap:port range 0-9\nadd a 10.0.0.1\nadd p 1\ncreate b hash:ip\nadd b 10.0.0.2\n";
     let named = |format, name: &str| Feed { name: Some(name.into()), ..feed(format) };
     assert_eq!(counts(&named(Format::Ipset, "a"), text), (1, 0, String::new()));
     assert_eq!(counts(&named(Format::Ipset, "b"), text).0, 1);
@@ -204,9 +206,14 @@ fn hostile_nft_files() {
     refused(&feed(Format::Nft), "elements = { 10.0.0.1 } }", "closes nothing");
     refused(&feed(Format::Nft), "elements = { 10.0.0.1, { 10.0.0.2 } }", "in a list of elements");
     refused(&feed(Format::Nft), "{".repeat(1000), "more than 32 blocks");
-    refused(&feed(Format::Nft), "set a { type ipv4_addr . inet_service; elements = { 10.0.0.1 . 80 } }", "of type `ipv4_addr . inet_service`");
+    refused(
+        &feed(Format::Nft),
+        "set a { type ipv4_addr . inet_service; elements = { 10.0.0.1 . 80 } }",
+        "of type `ipv4_addr . inet_service`",
+    );
     // One line of a megabyte, a word of another, bytes that are no text.
-    let list: String = (0..100_000_u32).fold(String::new(), |all, n| all + &format!("10.{}.{}.{},", n >> 16, n >> 8 & 255, n & 255));
+    let list: String =
+        (0..100_000_u32).fold(String::new(), |all, n| all + &format!("10.{}.{}.{},", n >> 16, n >> 8 & 255, n & 255));
     assert_eq!(counts(&feed(Format::Nft), format!("elements = {{ {list} }}")).0, 100_000);
     let long = format!("elements = {{ 10.0.0.1, {}, 10.0.0.2 }}", "1".repeat(1 << 20));
     assert_eq!(counts(&feed(Format::Nft), long).1, 1);

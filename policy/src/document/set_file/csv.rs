@@ -49,8 +49,10 @@ impl Csv {
     }
 
     fn find(&mut self, name: &str, header: &str, line: usize) -> Result<(), String> {
-        let names: Vec<String> =
-            (0..).map_while(|index| field(header, self.separator, index).ok()).map(|name| name.trim().to_owned()).collect();
+        let names: Vec<String> = (0..)
+            .map_while(|index| field(header, self.separator, index).ok())
+            .map(|name| name.trim().to_owned())
+            .collect();
         self.index = names.iter().position(|known| known == name);
         if self.index.is_some() {
             return Ok(());

@@ -54,9 +54,7 @@ impl Ipset {
         if !self.is_wanted(set) {
             return Ok(());
         }
-        let bad = |what: String| {
-            Err(format!("line {}: the set {} {what}", taken.line(), quote(set)))
-        };
+        let bad = |what: String| Err(format!("line {}: the set {} {what}", taken.line(), quote(set)));
         if !TYPES.contains(kind) {
             return bad(format!(
                 "is of type {}, whose elements are not addresses alone; {} can be read",

@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use self::csv::Csv;
-pub use self::feed::{BadLines, Column, Feed, Format};
-pub(crate) use self::feed::{BAD_LINES, FORMATS, KEYS, SEPARATORS};
 pub(super) use self::feed::keys;
+pub(crate) use self::feed::{BAD_LINES, FORMATS, KEYS, SEPARATORS};
+pub use self::feed::{BadLines, Column, Feed, Format};
 use self::ipset::Ipset;
 use self::nft::Nft;
 use self::spamhaus::Spamhaus;

@@ -188,7 +188,8 @@ impl Nft {
         };
         let wanted = self.name.as_ref().is_none_or(|name| name == set);
         if wanted && !matches!(kind, [one] if one == "ipv4_addr" || one == "ipv6_addr") {
-            let help = if self.name.is_none() { "; if another set of the file is meant, say so by `name:`" } else { "" };
+            let help =
+                if self.name.is_none() { "; if another set of the file is meant, say so by `name:`" } else { "" };
             return Err(format!(
                 "line {}: the set {} is of type {}, whose elements are not addresses alone; `ipv4_addr` and `ipv6_addr` \
                  can be read{help}",

@@ -36,7 +36,11 @@ impl Spamhaus {
             }
             Ok(_) => taken.refuse(Complaint::new("an object without `cidr`")),
             Err(error) => {
-                let what = if error.is_syntax() || error.is_eof() { "not a JSON object" } else { "not an object with a text as `cidr`" };
+                let what = if error.is_syntax() || error.is_eof() {
+                    "not a JSON object"
+                } else {
+                    "not an object with a text as `cidr`"
+                };
                 taken.refuse(Complaint::new(format!("{what} (column {})", error.column())));
             }
         }
