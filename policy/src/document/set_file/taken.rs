@@ -131,10 +131,9 @@ impl Taken {
             problems.file_warning(name, format!("{} {what}", self.timeouts));
         }
         if self.refused > 0 {
-            let s = if self.refused == 1 { "" } else { "s" };
             let total = self.refused + self.elements;
             let first = self.first_refusal().unwrap_or_default();
-            problems.file_warning(name, format!("{} of {total} line{s} cannot be used; {first}", self.refused));
+            problems.file_warning(name, format!("{} of {total} lines cannot be used; {first}", self.refused));
             for Refused { line, text, complaint } in self.shown.drain(..).take(SHOWN_WARNINGS) {
                 problems.file_line_warning(name, line as u32, &text, complaint);
             }
