@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -104,7 +104,8 @@ impl Files {
 
 /// Whether two files have the same contents. One that is missing is like an empty one: it was optional.
 fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
-    let open = |path: &Path| match File::open(path) {
+    // Without blocking: a FIFO would wait for a writer.
+    let open = |path: &Path| match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
         Ok(_) => Err(io::ErrorKind::InvalidInput.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -51,11 +51,13 @@ struct Contents {
 
 impl Contents {
     fn insert(&mut self, element: Prefix, member: Member) {
-        self.remove(element);
-        if let Some(expiry) = member.expiry {
+        let expiry = member.expiry;
+        if let Some(old) = self.elements.insert(element, member).and_then(|old| old.expiry) {
+            self.by_expiry.remove(&(old.boot, element));
+        }
+        if let Some(expiry) = expiry {
             self.by_expiry.insert((expiry.boot, element));
         }
-        self.elements.insert(element, member);
     }
 
     fn remove(&mut self, element: Prefix) -> bool {
@@ -188,9 +190,11 @@ impl Sets {
         };
         let empty = Contents::default();
         let contents = self.contents.get(name).unwrap_or(&empty);
-        let wanted: BTreeSet<Prefix> = elements.iter().copied().collect();
+        let mut wanted = elements.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
         let mut old =
-            contents.by_expiry.iter().map(|(_, element)| *element).filter(|element| !wanted.contains(element));
+            contents.by_expiry.iter().map(|(_, element)| *element).filter(|element| wanted.binary_search(element).is_err());
         let mut plan = Addition::default();
         let mut size = contents.elements.len();
         for element in wanted.iter().copied() {

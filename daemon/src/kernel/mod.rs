@@ -49,6 +49,7 @@ pub use self::{
     info::{MapSize, ProgramSize},
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
     pins::mount_bpffs,
+    sys::{descriptor_of, pidfd},
 };
 use self::{
     dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, grace::Grace, host::Host, maps::Shared, pins::Pins,
