@@ -55,9 +55,10 @@ pub use generation::{
 };
 pub use prefix::{ParsePrefixError, Prefix};
 pub use rules::{RuleLine, RulesQuery};
-pub use set::{MAX_BATCH, RefusedElement, SetAnswer, SetElements, SetQuery, SetRequest};
+pub use set::{MAX_BATCH, RefusedElement, SetAnswer, SetElements, SetQuery, SetRequest, Timed};
 pub use status::{
-    FailDirection, Half, Halves, Hook, LeftOut, Mode, ModeAnswer, ModeRequest, OffAnswer, Pending, State, Status,
+    FailDirection, Half, Halves, Hook, LeftOut, Mode, ModeAnswer, ModeRequest, OffAnswer, Pending, SetFile, State,
+    Status,
 };
 
 /// Where the daemon listens unless told otherwise.

@@ -12,10 +12,13 @@ pub const MAX_BATCH: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum SetRequest {
-    /// Adds elements, or renews their timeout.
+    /// Adds elements, or renews their timeout. Of an element that comes twice the last one counts.
     Add {
-        /// At most [`MAX_BATCH`].
+        /// At most [`MAX_BATCH`], those in `timed` included.
         elements: Vec<Prefix>,
+        /// Elements that have timeouts of their own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        timed: Vec<Timed>,
         /// Instead of the set's `timeout`.
         #[serde(default)]
         for_seconds: Option<u64>,
@@ -30,6 +33,16 @@ pub enum SetRequest {
     },
     /// Deletes all elements.
     Flush,
+}
+
+/// Elements with a timeout of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Timed {
+    /// How long they stay.
+    pub for_seconds: u64,
+    /// The elements.
+    pub elements: Vec<Prefix>,
 }
 
 /// What a [`SetRequest`] did.

@@ -28,11 +28,35 @@ pub struct Status {
     /// force, a set file vanished ... Degrades the status when not empty.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// The set files of the generation in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_files: Vec<SetFile>,
     /// What traffic that cannot be judged as the policy says gets, and how much of it there was.
     #[serde(default)]
     pub fail_directions: Vec<FailDirection>,
     /// Version of the daemon.
     pub version: String,
+}
+
+/// A set file of the generation in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetFile {
+    /// The set.
+    pub set: String,
+    /// The file.
+    pub file: String,
+    /// Its format: `plain`, `csv`, `spamhaus-json`, `ipset`, `nft`.
+    pub format: String,
+    /// Elements that were read, before overlapping ones are merged.
+    pub elements: u64,
+    /// Lines that cannot be used.
+    pub refused: u64,
+    /// The first of them, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Why the file as it is now is not taken: what was read before is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
 }
 
 /// The two halves of Ringfence.
@@ -241,6 +265,7 @@ mod tests {
             mode_until: None,
             pending: None,
             problems: Vec::new(),
+            set_files: Vec::new(),
             fail_directions: Vec::new(),
             version: "0".into(),
         }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::apply::active::Active;
 use crate::apply::candidate::{Candidate, Origin};
+use crate::apply::feeds::Feeds;
 use crate::apply::own::Own;
 use crate::cli::Arguments;
 use crate::dynamic::Dynamic;
@@ -38,6 +39,8 @@ pub struct Daemon {
     pub at_cgroup: bool,
     /// The kernel's command line says that nothing is to be enforced.
     pub forbidden: bool,
+    /// The set files of the generation in force.
+    pub feeds: Feeds,
     /// Wakes whoever waits for the next expiry, when a nearer one has come.
     pub rearm: Notify,
     /// Held over a whole apply: a second one waits.
@@ -114,6 +117,7 @@ impl Daemon {
             store: Store::open(state)?,
             dynamic: Mutex::new(Dynamic::open(state)?),
             network: watch::Shared::default(),
+            feeds: Feeds::default(),
             rearm: Notify::new(),
             applying: Mutex::new(()),
             control: Mutex::new(control),

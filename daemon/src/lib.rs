@@ -15,6 +15,7 @@ pub mod logging;
 pub mod privileges;
 pub mod run;
 pub mod server;
+pub mod set_watch;
 pub mod state;
 pub mod status;
 pub mod tick;

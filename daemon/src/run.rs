@@ -21,6 +21,7 @@ use crate::privileges;
 use crate::server::caller::Caller;
 use crate::server::peer::Peer;
 use crate::server::{routes, socket};
+use crate::set_watch;
 use crate::tick;
 
 /// News of interfaces that may wait.
@@ -87,6 +88,7 @@ async fn serve(daemon: Arc<Daemon>, listener: UnixListener) -> Result<()> {
         followed.err().map(|error| format!("mounts are looked at now and then only: {}", with_sources(&error)));
     crate::apply::switch::note(&mut daemon.control(), "mount-watch", problem);
     tokio::spawn(tick::rounds(Arc::clone(&daemon)));
+    tokio::spawn(set_watch::follow(Arc::clone(&daemon)));
     let text = status_text(&daemon);
     tracing::info!(status = text, "ready");
     notify(&[NotifyState::Ready, NotifyState::Status(&text)]);

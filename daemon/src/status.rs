@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ringfence_abi::counter;
-use ringfence_api::{FailDirection, Half, Halves, Hook, Mode, RuleLine, RulesQuery, State, Status};
+use ringfence_api::{FailDirection, Half, Halves, Hook, Mode, RuleLine, RulesQuery, SetFile, State, Status};
 
 use crate::apply::change::pending_answer;
 use crate::apply::off::{FORBIDDEN, how};
@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::interfaces::attachments::Attachment;
 use crate::interfaces::select::Ingress;
 use crate::kernel::{self, AttachReport, Direction, Kernel};
+use crate::state::generations::{Record, SetRecord};
 
 /// In the order of listings.
 const CHAINS: [&str; 3] = ["ingress", "egress", "host"];
@@ -48,9 +49,23 @@ impl Daemon {
             mode_until: audit.and_then(|audit| audit.until).map(|until| until.wall / 1000),
             pending: pending_answer(&control),
             problems: control.problems.values().cloned().collect(),
+            set_files: running.map(|running| self.shown_set_files(&running.record)).unwrap_or_default(),
             fail_directions: fail_directions(&control)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
+    }
+
+    fn shown_set_files(&self, record: &Record) -> Vec<SetFile> {
+        let shown = |set: &SetRecord| SetFile {
+            set: set.set.clone(),
+            file: set.path.display().to_string(),
+            format: set.feed.format.word().to_owned(),
+            elements: set.elements as u64,
+            refused: set.refused as u64,
+            because: set.refusal.clone(),
+            stale: self.feeds.why_stale(&set.path),
+        };
+        record.sets.iter().map(shown).collect()
     }
 
     fn network_half(&self, control: &Control, mode: Mode) -> Half {

@@ -163,7 +163,7 @@ fn entries_and_sets(client: &Client) {
     assert_eq!(code(ask(client.undo(UndoRequest::Id(entry.id)))), ErrorCode::No);
 
     let elements = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(|text| text.parse().unwrap()).to_vec();
-    let add = SetRequest::Add { elements: elements.clone(), for_seconds: None, reason: None };
+    let add = SetRequest::Add { elements: elements.clone(), timed: Vec::new(), for_seconds: None, reason: None };
     let answer = ask(client.change_set("jail", &add)).unwrap();
     assert_eq!((answer.done, answer.refused.len()), (3, 1), "the set has room for three");
     let set = ask(client.set("jail", ringfence_api::SetQuery::default())).unwrap();

@@ -19,7 +19,7 @@ pub mod users;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use document::{
-    Copies, Loaded, SetFile, SourceText, load, load_texts, load_texts_with_copies, load_with_copies, parse_access_spec,
-    parse_packet_spec,
+    BadLines, Column, Copies, Feed, Format, Loaded, SetFile, SourceText, check_set_file, load, load_texts,
+    load_texts_with_copies, load_with_copies, parse_access_spec, parse_packet_spec,
 };
 pub use schema::schema;

@@ -6,7 +6,9 @@
 use ringfence_abi::counter::FLOOR_NAMES;
 use serde_json::{Map, Value, json};
 
-use crate::document::{ACCESS_KEYS, HOST_FIELDS, MAX_CAPACITY, OPERATIONS, PACKET_KEYS};
+use crate::document::{
+    ACCESS_KEYS, BAD_LINES, FORMATS, HOST_FIELDS, MAX_CAPACITY, OPERATIONS, PACKET_KEYS, SEPARATORS,
+};
 use crate::services::{ICMP_MESSAGES, PROTOCOLS};
 
 /// The schema (draft 2020-12) of a policy file.
@@ -99,7 +101,18 @@ fn set() -> Value {
         "full": {"enum": ["refuse", "evict-oldest"]},
         "never": {"anyOf": [address(), list(&address())]},
     }));
-    json!({"anyOf": [value, list(&value), object(&json!({"file": {"type": "string"}, "optional": {"type": "boolean"}})), dynamic]})
+    let file = object(&json!({
+        "file": {"type": "string"},
+        "format": {"enum": FORMATS},
+        "column": value,
+        "separator": {"enum": SEPARATORS},
+        "header": {"type": "boolean"},
+        "name": {"type": "string"},
+        "bad_lines": {"enum": BAD_LINES},
+        "optional": {"type": "boolean"},
+        "shrink": {"type": "boolean"},
+    }));
+    json!({"anyOf": [value, list(&value), file, dynamic]})
 }
 
 fn network() -> Value {

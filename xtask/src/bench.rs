@@ -12,8 +12,10 @@ pub struct Args {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Part {
-    /// Packets, and compiling policies, on this machine
+    /// Packets, compiling policies, and changes without an apply, on this machine
     Network,
+    /// Changes without an apply alone: `ringctl deny`, elements of sets
+    Dynamic,
     /// Instructions of system calls, in a virtual machine
     Host,
 }
@@ -21,9 +23,16 @@ enum Part {
 /// Builds and runs.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match args.part {
-        Part::Network => {
-            shell::run(&mut shell::cargo(&["run", "--quiet", "--release", "--package", "ringfence-bench"]))
-        }
+        Part::Network => measure(&[]),
+        Part::Dynamic => measure(&["dynamic"]),
         Part::Host => vm::bench(),
     }
+}
+
+/// The programs that are measured are built together with the one that measures.
+fn measure(arguments: &[&str]) -> anyhow::Result<()> {
+    let packages = ["--package", "ringfence-bench", "--package", "ringfenced", "--package", "ringctl"];
+    shell::run(shell::cargo(&["build", "--quiet", "--release", "--locked", "--bins"]).args(packages))?;
+    let program = shell::target_dir().join("release/ringfence-bench");
+    shell::run(&mut shell::command(program, arguments))
 }

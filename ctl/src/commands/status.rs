@@ -108,6 +108,7 @@ fn write_status(status: &Answer, out: &mut Context) -> Result<(), Failure> {
         writeln!(out, "{style}unavailable{style:#}: rule `{rule}` ({place}): {}", clean(&one.because))?;
     }
     remedies(status, out)?;
+    set_files(status, out)?;
     let figures: Vec<String> =
         status.halves.host.figures.iter().map(|(name, value)| format!("{value} {}", clean(name))).collect();
     if !figures.is_empty() {
@@ -150,6 +151,26 @@ fn rows(name: &str, half: &Half, table: &mut Table) {
 fn is_like(one: &Hook, other: &Hook) -> bool {
     let said = |hook: &Hook| (hook.interface.clone(), hook.state, hook.how.clone(), hook.because.clone());
     one.interface.is_none() && said(one) == said(other)
+}
+
+/// The set files, and why not all of them are taken as they are.
+fn set_files(status: &Answer, out: &mut Context) -> Result<(), Failure> {
+    if status.set_files.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(["SET", "FILE", "FORMAT", "ELEMENTS", "REFUSED", "WHY"], &[3, 4]);
+    for file in &status.set_files {
+        table.row([
+            file.set.as_str().into(),
+            file.file.as_str().into(),
+            file.format.as_str().into(),
+            file.elements.to_string().into(),
+            file.refused.to_string().into(),
+            file.stale.as_deref().or(file.because.as_deref()).unwrap_or_default().into(),
+        ]);
+    }
+    writeln!(out)?;
+    table.write(out).map_err(Into::into)
 }
 
 /// What to do, once for each different advice.

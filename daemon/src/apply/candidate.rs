@@ -1,13 +1,13 @@
 //! A policy that is read, tested and compiled, and not loaded yet. Touches neither the kernel nor the state directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringfence_api::{ApplySource, Diagnostic, Severity};
 use ringfence_policy::compile::{Compiled, compile};
 use ringfence_policy::model::Policy;
-use ringfence_policy::{Copies, SourceText, load_texts_with_copies, load_with_copies, oracle, paths};
+use ringfence_policy::{Copies, Loaded, SourceText, load_texts_with_copies, load_with_copies, oracle, paths};
 use sha2::{Digest, Sha256};
 
 use super::fallback::{self, LeftOut};
@@ -36,7 +36,7 @@ pub struct Candidate {
     pub digest: String,
     /// Its set files.
     pub sets: Vec<SetRecord>,
-    /// Set files that have vanished: the last good copy stands in.
+    /// Set files that have vanished, or hold nothing any more: the last good copy stands in.
     pub missing: Vec<PathBuf>,
     /// Rules that are not enforced as written, because programs at a cgroup judge.
     pub left_out: Vec<LeftOut>,
@@ -53,6 +53,8 @@ pub enum Origin {
     Texts(Vec<SourceText>),
     /// A kept generation, its set files included.
     Kept(u64),
+    /// A kept generation, with these set files as they are now.
+    Refreshed(u64, BTreeSet<PathBuf>),
 }
 
 impl Origin {
@@ -76,29 +78,23 @@ impl Candidate {
     /// `own` is what a policy with `protect_self` guards; `at_cgroup`: the kernel has no security hooks to give.
     pub fn prepare(origin: Origin, store: &Store, own: &Own, at_cgroup: bool, last: Option<u64>) -> Result<Self> {
         let policy = |report| Error::Policy(Box::new(report));
-        let kept = matches!(origin, Origin::Kept(_));
+        let kept = matches!(origin, Origin::Kept(_) | Origin::Refreshed(..));
         let (mut loaded, name) = match origin {
             Origin::Path(path) => {
-                let copies = copies(store, last, |path| !path.exists())?;
+                let copies = copies(store, last, is_lost)?;
                 let name = path.display().to_string();
                 (load_with_copies(&path, &copies).map_err(policy)?, name)
             }
             Origin::Texts(texts) => {
-                let copies = copies(store, last, |path| !path.exists())?;
+                let copies = copies(store, last, is_lost)?;
                 let name = match &texts[..] {
                     [one] => one.name.clone(),
                     texts => texts.first().map(|text| text.base.display().to_string()).unwrap_or_default(),
                 };
                 (load_texts_with_copies(texts, &copies).map_err(policy)?, name)
             }
-            Origin::Kept(number) => {
-                let record = store.record(number)?;
-                let copies = copies(store, Some(number), |_| true)?;
-                let texts = store.texts(number)?;
-                let texts =
-                    texts.into_iter().map(|t| SourceText { name: t.name, text: t.text, base: t.base.into() }).collect();
-                (load_texts_with_copies(texts, &copies).map_err(policy)?, record.policy)
-            }
+            Origin::Kept(number) => (load_kept(store, number, &BTreeSet::new())?, store.record(number)?.policy),
+            Origin::Refreshed(number, fresh) => (load_kept(store, number, &fresh)?, store.record(number)?.policy),
         };
         let failures: Vec<Diagnostic> = oracle::run_tests(&loaded.policy)
             .into_iter()
@@ -144,7 +140,7 @@ impl Candidate {
                 missing.push(file.path.clone());
             }
             sources.sets.push((file.path.clone(), content));
-            sets.push(SetRecord { set: file.set, path: file.path, elements: file.elements });
+            sets.push(SetRecord::from(file));
         }
         Ok(Self {
             digest: sources.digest(),
@@ -201,20 +197,40 @@ impl Candidate {
         }
     }
 
-    /// The sets that lost more than half of their elements since the generation that `record` describes.
+    /// The sets that lost more than half of their elements since the generation that `record` describes, and may not.
     #[must_use]
     pub fn shrunk(&self, record: &Record) -> Vec<String> {
         let before: BTreeMap<&str, usize> = record.sets.iter().map(|set| (set.set.as_str(), set.elements)).collect();
-        let lost = |set: &&SetRecord| before.get(set.set.as_str()).is_some_and(|&old| set.elements < old / 2);
+        let lost = |set: &&SetRecord| {
+            !set.feed.shrink && before.get(set.set.as_str()).is_some_and(|&old| set.elements * 2 < old)
+        };
         self.sets.iter().filter(lost).map(|set| set.set.clone()).collect()
     }
 }
 
-/// The kept copies of a generation's set files, for those paths that `wanted` says.
-fn copies(store: &Store, generation: Option<u64>, wanted: impl Fn(&Path) -> bool) -> Result<Copies> {
+/// The kept copies of a generation's set files, for those that `wanted` says.
+fn copies(store: &Store, generation: Option<u64>, wanted: impl Fn(&SetRecord) -> bool) -> Result<Copies> {
     let Some(generation) = generation.filter(|&number| number != EMPTY) else { return Ok(Copies::new()) };
+    let sets = store.record(generation)?.sets;
+    let unwanted: BTreeSet<&Path> = sets.iter().filter(|set| !wanted(set)).map(|set| set.path.as_path()).collect();
     let copies = store.set_copies(generation)?;
-    Ok(copies.into_iter().filter(|(path, _)| wanted(path)).collect())
+    Ok(copies.into_iter().filter(|(path, _)| !unwanted.contains(path.as_path())).collect())
+}
+
+/// Whether the copy must stand in: a download that failed often leaves an empty file.
+fn is_lost(set: &SetRecord) -> bool {
+    match set.path.metadata() {
+        Ok(file) => file.len() == 0 && !set.feed.optional,
+        Err(_) => !set.path.exists(),
+    }
+}
+
+/// A kept generation, with its own copies of all set files but the `fresh` ones.
+fn load_kept(store: &Store, number: u64, fresh: &BTreeSet<PathBuf>) -> Result<Loaded> {
+    let copies = copies(store, Some(number), |set| !fresh.contains(&set.path))?;
+    let texts = store.texts(number)?;
+    let texts = texts.into_iter().map(|t| SourceText { name: t.name, text: t.text, base: t.base.into() }).collect();
+    load_texts_with_copies(texts, &copies).map_err(|report| Error::Policy(Box::new(report)))
 }
 
 /// Reads a set file once more, to be kept. What is kept must be what was compiled.

@@ -57,6 +57,7 @@ impl Daemon {
         }
         if let Some(number) = running.filter(|&number| self.is_same(number, &candidate)) {
             tracing::info!(generation = number, by = caller.name(), "the policy in force is this one already");
+            self.took_set_files(candidate.missing);
             answer.generation = Some(number);
             note(&mut self.control(), "policy", None);
             return Ok(answer);
@@ -69,8 +70,9 @@ impl Daemon {
         }
         let number = self.next_number()?;
         let record = candidate.record(number, &caller.name(), why, confirm.is_none());
-        self.note_copies(&candidate);
+        let missing = candidate.missing.clone();
         self.switch(candidate, &Plan { record, new: true, confirm })?;
+        self.took_set_files(missing);
         answer.generation = Some(number);
         answer.diff.to = Some(number);
         let mut control = self.control();
@@ -113,7 +115,9 @@ impl Daemon {
             let shrunk = candidate.shrunk(&self.store.record(running)?);
             if !shrunk.is_empty() {
                 let names = shrunk.join("`, `");
-                return Err(Error::NeedsForce(format!("set file of `{names}` lost more than half of its elements")));
+                return Err(Error::NeedsForce(format!(
+                    "set file of `{names}` lost more than half of its elements (`shrink: true` at the set allows that)"
+                )));
             }
         }
         Ok(())
@@ -143,14 +147,6 @@ impl Daemon {
             rules: diff::rules(&lines, &candidate.lines),
             files: diff::files(&texts, &candidate.sources.texts),
         })
-    }
-
-    /// Set files that have vanished: the last good copy stands in, and that is a problem to be shown.
-    pub fn note_copies(&self, candidate: &Candidate) {
-        let text = candidate.missing.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        let problem =
-            (!text.is_empty()).then(|| format!("missing set files, the last good copies are in force: {text}"));
-        note(&mut self.control(), "set-files", problem);
     }
 
     /// A number that no generation had.
@@ -219,6 +215,7 @@ impl Daemon {
         if running == Some(target) {
             return Ok(GenerationAnswer { generation: target });
         }
+        self.feeds.keep();
         let candidate = self.candidate(Origin::Kept(target), None)?;
         if !request.force {
             self.object(&candidate, None, caller)?;
@@ -249,6 +246,7 @@ impl Daemon {
     /// Makes the previous generation of a pending one the one in force.
     fn go_back(&self, control: &mut Control) -> Result<()> {
         let Some(pending) = control.pending.take() else { return Ok(()) };
+        self.feeds.keep();
         let slot = pending.previous.loaded.slot;
         self.kernel(|kernel| {
             kernel.flip(slot, slot, 0);
@@ -283,6 +281,7 @@ impl Daemon {
         if let Some(failed) = failed {
             self.retire(control, *failed);
         }
+        self.feeds.changed.notify_one();
         Ok(())
     }
 }

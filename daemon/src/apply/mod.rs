@@ -7,6 +7,7 @@ pub mod change;
 pub mod diff;
 pub mod explain;
 pub mod fallback;
+pub mod feeds;
 pub mod history;
 pub mod host;
 pub mod lockout;

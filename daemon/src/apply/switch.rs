@@ -9,6 +9,7 @@ use ringfence_policy::model::Policy;
 
 use super::active::{Active, Meaning};
 use super::candidate::Candidate;
+use super::feeds;
 use crate::cli::Half;
 use crate::clock::boot_seconds;
 use crate::daemon::{Control, Daemon, EMPTY, Pending};
@@ -194,6 +195,8 @@ impl Daemon {
         reach("apply/sets-declared");
         let running = control.running.as_ref().map(|running| running.number());
         let before = old.as_ref().map(|old| old.number()).filter(|&number| number != EMPTY);
+        // New contents of a set file are the same policy: `rollback` goes to the one before it.
+        let before = before.filter(|_| !control.running.as_ref().is_some_and(|r| r.record.why == feeds::WHY));
         let written = control.standing.follow(|standing| {
             standing.running = running;
             standing.previous = before.filter(|number| Some(*number) != running).or(standing.previous);
@@ -216,6 +219,7 @@ impl Daemon {
         }
         reach("apply/pruned");
         self.rearm.notify_one();
+        self.feeds.changed.notify_one();
     }
 
     /// Lets a generation go that is not in force any more: its counts go to the one that is.

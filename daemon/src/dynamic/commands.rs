@@ -16,7 +16,7 @@ use super::calls::CallEntry;
 use super::entries::Entry;
 use super::keys::overlap;
 use super::session::Session;
-use super::sets::{Member, Sets};
+use super::sets::{self, Member, Sets};
 use crate::clock::{Expiry, wall_now};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -196,25 +196,35 @@ impl Daemon {
             DynamicKind::Declared { timeout, .. } => timeout,
             _ => None,
         };
-        let bounded = |elements: &[Prefix]| {
-            let many = elements.len() > MAX_BATCH;
-            if many { Err(Error::BadInput(format!("more than {MAX_BATCH} elements in one request"))) } else { Ok(()) }
+        let bounded = |elements: usize| {
+            if elements > MAX_BATCH {
+                Err(Error::BadInput(format!("more than {MAX_BATCH} elements in one request")))
+            } else {
+                Ok(())
+            }
         };
         let mut answer = SetAnswer::default();
         match request {
-            SetRequest::Add { elements, for_seconds, reason } => {
-                bounded(&elements)?;
+            SetRequest::Add { elements, timed, for_seconds, reason } => {
+                bounded(elements.len() + timed.iter().map(|timed| timed.elements.len()).sum::<usize>())?;
                 check_reason(reason.as_deref())?;
-                let expiry = expiry(for_seconds.or(timeout))?;
-                let plan = dynamic.sets().plan(name, &elements)?;
-                let member = Member { expiry, reason: reason.map(Arc::from), by: Some(Arc::from(caller.name())) };
-                self.with_kernel(|kernel| dynamic.add_elements(kernel, name, &plan, &member))?;
+                let mut groups = vec![(expiry(for_seconds.or(timeout))?, elements)];
+                for timed in timed {
+                    groups.push((expiry(Some(timed.for_seconds))?, timed.elements));
+                }
+                let wanted: Vec<Prefix> = groups.iter().flat_map(|(_, elements)| elements).copied().collect();
+                let plan = dynamic.sets().plan(name, &wanted)?;
+                let (reason, by) = (reason.map(Arc::from), Some(Arc::from(caller.name())));
+                let member = |expiry| Member { expiry, reason: reason.clone(), by: by.clone() };
+                let groups: Vec<_> =
+                    sets::allowed(groups, &plan.added).into_iter().map(|(expiry, e)| (member(expiry), e)).collect();
+                self.with_kernel(|kernel| dynamic.add_elements(kernel, name, &plan.evicted, &groups))?;
                 answer.done = plan.added.len() as u64;
                 answer.refused =
                     plan.refused.into_iter().map(|(address, because)| RefusedElement { address, because }).collect();
             }
             SetRequest::Del { elements } => {
-                bounded(&elements)?;
+                bounded(elements.len())?;
                 let removed = self.with_kernel(|kernel| dynamic.remove_elements(kernel, name, &elements))?;
                 answer.done = removed.len() as u64;
                 answer.missing = (elements.len() - removed.len()) as u64;

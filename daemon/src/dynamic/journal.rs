@@ -14,8 +14,10 @@ use crate::clock::{Expiry, boot_id, boot_now, wall_now};
 use crate::state::StateError;
 use crate::state::files::Journal;
 
-/// A journal shorter than this is not worth shortening.
+/// A journal of fewer records than this is not worth shortening.
 const SHORT: usize = 1024;
+/// Nor one of fewer bytes: a record may have tens of thousands of elements.
+const SMALL: u64 = 16 << 20;
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,7 @@ pub struct Log {
     short: usize,
     // Set until the disk says that this boot has begun: the next entry's id at its beginning.
     unsaid: Option<u64>,
+    small: u64,
 }
 
 impl Log {
@@ -138,7 +141,7 @@ impl Log {
             calls.remove(id);
         }
         sets.expire(now);
-        let mut log = Self { journal, short: SHORT, unsaid: Some(entries.next_id()) };
+        let mut log = Self { journal, short: SHORT, small: SMALL, unsaid: Some(entries.next_id()) };
         // Written anew, it begins with this boot. What was kept holds also where nothing can be written.
         if let Err(error) = log.rewrite(entries, calls, sets) {
             tracing::error!(%error, "the journal could not be written anew");
@@ -168,7 +171,8 @@ impl Log {
 
     /// Shortens the journal when most of it no longer matters.
     pub fn tidy(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
-        if self.journal.records() > self.short { self.rewrite(entries, calls, sets) } else { Ok(()) }
+        let long = self.journal.records() > self.short || self.journal.bytes() > self.small;
+        if long { self.rewrite(entries, calls, sets) } else { Ok(()) }
     }
 
     /// Writes the journal anew: it says what there is, and nothing else.
@@ -195,6 +199,7 @@ impl Log {
         self.journal.rewrite(&events)?;
         self.unsaid = None;
         self.short = SHORT.max(2 * self.journal.records());
+        self.small = SMALL.max(2 * self.journal.bytes());
         Ok(())
     }
 }

@@ -112,21 +112,23 @@ impl Dynamic {
         Ok(Some(entry))
     }
 
-    /// Adds elements that [`Sets::plan`] allowed.
+    /// Adds elements that [`Sets::plan`] allowed, each group with what is known of it; `evicted` ones make room.
     pub fn add_elements(
         &mut self,
         kernel: Option<&Kernel>,
         name: &str,
-        plan: &sets::Addition,
-        member: &Member,
+        evicted: &[Prefix],
+        added: &[(Member, Vec<Prefix>)],
     ) -> Result<()> {
         // Written first: what cannot be kept must not be in force for a moment, either.
-        self.log.append(&[Event::del(name, &plan.evicted), Event::add(name, &plan.added, member)])?;
+        let mut events = vec![Event::del(name, evicted)];
+        events.extend(added.iter().map(|(member, elements)| Event::add(name, elements, member)));
+        self.log.append(&events)?;
         if let (Some(kernel), Some(id)) = (kernel, self.ids.get(name)) {
-            let evicted: Vec<_> = plan.evicted.iter().map(|element| keys::element(id, *element)).collect();
-            let done = kernel
-                .remove_elements(id, &evicted)
-                .and_then(|_| kernel.add_elements(id, &kernel_elements(id, &plan.added, member.expiry)));
+            let keys: Vec<_> = evicted.iter().map(|element| keys::element(id, *element)).collect();
+            let group = |(member, elements): &(Member, Vec<Prefix>)| kernel_elements(id, elements, member.expiry);
+            let wanted: Vec<_> = added.iter().flat_map(group).collect();
+            let done = kernel.remove_elements(id, &keys).and_then(|_| kernel.add_elements(id, &wanted));
             if let Err(error) = done {
                 // The set is as it was: both are brought back to it.
                 self.log.rewrite(&self.entries, &self.calls, &self.sets)?;
@@ -134,8 +136,10 @@ impl Dynamic {
                 return Err(error.into());
             }
         }
-        self.sets.remove(name, &plan.evicted);
-        self.sets.insert(name, &plan.added, member);
+        self.sets.remove(name, evicted);
+        for (member, elements) in added {
+            self.sets.insert(name, elements, member);
+        }
         self.tidy();
         Ok(())
     }

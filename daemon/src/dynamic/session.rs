@@ -5,8 +5,14 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
+
+use crate::kernel::{descriptor_of, pidfd};
 
 /// A process tree is not this deep unless it is made to be.
 const MAX_ANCESTORS: usize = 64;
@@ -35,7 +41,7 @@ pub fn sessions_of(pid: i32) -> Vec<Session> {
         }
         let directory = PathBuf::from(format!("/proc/{process}"));
         if fs::read_link(directory.join("ns/net")).ok() == own {
-            found.extend(sessions_in(&directory));
+            found.extend(sessions_in(process));
         }
         match fs::read_to_string(directory.join("stat")).ok().as_deref().and_then(parent) {
             Some(next) => process = next,
@@ -50,17 +56,62 @@ fn parent(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn sessions_in(process: &Path) -> Vec<Session> {
+fn sessions_in(pid: i32) -> Vec<Session> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return Vec::new() };
-    let inodes: HashSet<u64> = descriptors
+    // Numbers of descriptors that are sockets, and these sockets' inodes.
+    let sockets: Vec<(i32, u64)> = descriptors
         .filter_map(|entry| {
-            let target = fs::read_link(entry.ok()?.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            let path = entry.ok()?.path();
+            let target = fs::read_link(&path).ok()?;
+            let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+            Some((path.file_name()?.to_str()?.parse().ok()?, inode))
         })
         .collect();
-    if inodes.is_empty() {
+    if sockets.is_empty() {
         return Vec::new();
     }
+    by_descriptors(pid, &sockets)
+        .unwrap_or_else(|_| by_tables(&process, &sockets.iter().map(|(_, inode)| *inode).collect()))
+}
+
+/// Asks the sockets themselves. An error: this kernel does not let us (Yama's `ptrace_scope` 3).
+fn by_descriptors(pid: i32, sockets: &[(i32, u64)]) -> io::Result<Vec<Session>> {
+    let process = pidfd(pid.cast_unsigned())?;
+    let mut found = Vec::new();
+    for (number, _) in sockets {
+        match descriptor_of(process.as_fd(), *number) {
+            Ok(socket) => found.extend(session_of(&socket)),
+            // Closed since.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::ESRCH)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The session that a TCP socket carries.
+fn session_of(socket: &OwnedFd) -> Option<Session> {
+    if getsockopt(socket, sockopt::SockType) != Ok(SockType::Stream) {
+        return None;
+    }
+    let number = socket.as_raw_fd();
+    let (local, peer) = (getsockname(number).ok()?, getpeername(number).ok()?);
+    Some(Session { local: canonical(&local)?, peer: canonical(&peer)? })
+}
+
+fn canonical(address: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddr::new(IpAddr::V4(v4.ip()), v4.port()));
+    }
+    let v6 = address.as_sockaddr_in6()?;
+    // A dual-stack socket shows an IPv4 peer so; on the wire it is IPv4.
+    Some(SocketAddr::new(v6.ip().to_canonical(), v6.port()))
+}
+
+/// Looks the sockets up in the kernel's tables. Reading these walks the hash table of all connections of the machine, which
+/// takes milliseconds where there is much memory.
+fn by_tables(process: &Path, inodes: &HashSet<u64>) -> Vec<Session> {
     let tables = ["net/tcp", "net/tcp6"].map(|table| fs::read_to_string(process.join(table)).unwrap_or_default());
     tables
         .iter()
@@ -137,10 +188,17 @@ mod tests {
         let directory = PathBuf::from(format!("/proc/{}", child.id()));
         let stat = fs::read_to_string(directory.join("stat")).unwrap();
         assert_eq!(parent(&stat), Some(std::process::id().cast_signed()));
-        let own = sessions_in(&PathBuf::from("/proc/self"));
+        let this = std::process::id().cast_signed();
+        let own = sessions_in(this);
         let session = Session { local: client.local_addr().unwrap(), peer: client.peer_addr().unwrap() };
         assert!(own.contains(&session), "{own:?}");
-        assert!(sessions_in(&directory).is_empty(), "descriptors are closed on exec");
+        assert!(sessions_in(child.id().cast_signed()).is_empty(), "descriptors are closed on exec");
+        // Both ways to it agree.
+        let inode = |link: std::path::PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&client);
+        let inode: u64 = inode(fs::read_link(format!("/proc/self/fd/{number}")).unwrap()).unwrap();
+        assert_eq!(by_descriptors(this, &[(number, inode)]).unwrap(), [session]);
+        assert_eq!(by_tables(Path::new("/proc/self"), &HashSet::from([inode])), [session]);
         assert!(
             !sessions_of(child.id().cast_signed()).contains(&session),
             "connections within this machine are no sessions"

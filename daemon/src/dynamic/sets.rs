@@ -1,6 +1,7 @@
 //! Elements of dynamic sets, and the kernel ids the sets have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -50,11 +51,13 @@ struct Contents {
 
 impl Contents {
     fn insert(&mut self, element: Prefix, member: Member) {
-        self.remove(element);
-        if let Some(expiry) = member.expiry {
+        let expiry = member.expiry;
+        if let Some(old) = self.elements.insert(element, member).and_then(|old| old.expiry) {
+            self.by_expiry.remove(&(old.boot, element));
+        }
+        if let Some(expiry) = expiry {
             self.by_expiry.insert((expiry.boot, element));
         }
-        self.elements.insert(element, member);
     }
 
     fn remove(&mut self, element: Prefix) -> bool {
@@ -187,9 +190,14 @@ impl Sets {
         };
         let empty = Contents::default();
         let contents = self.contents.get(name).unwrap_or(&empty);
-        let wanted: BTreeSet<Prefix> = elements.iter().copied().collect();
-        let mut old =
-            contents.by_expiry.iter().map(|(_, element)| *element).filter(|element| !wanted.contains(element));
+        let mut wanted = elements.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut old = contents
+            .by_expiry
+            .iter()
+            .map(|(_, element)| *element)
+            .filter(|element| wanted.binary_search(element).is_err());
         let mut plan = Addition::default();
         let mut size = contents.elements.len();
         for element in wanted.iter().copied() {
@@ -287,11 +295,35 @@ impl Sets {
     }
 }
 
+/// Of each group what is among the `allowed` ones; of an element that is in several groups the last one counts.
+pub fn allowed<T>(groups: Vec<(T, Vec<Prefix>)>, allowed: &[Prefix]) -> Vec<(T, Vec<Prefix>)> {
+    let mut left: HashSet<Prefix> = allowed.iter().copied().collect();
+    let own = |(what, elements): (T, Vec<Prefix>)| {
+        (what, elements.into_iter().filter(|element| left.remove(element)).collect::<Vec<_>>())
+    };
+    let mut groups: Vec<_> = groups.into_iter().rev().map(own).filter(|(_, elements)| !elements.is_empty()).collect();
+    groups.reverse();
+    groups
+}
+
 fn overlaps(never: &AddressRanges, prefix: Prefix) -> bool {
-    let mut own = AddressRanges::default();
-    own.push_prefix(prefix.address(), prefix.length());
-    own.v4.iter().any(|&(low, high)| never.v4.iter().any(|&(a, b)| a <= high && low <= b))
-        || own.v6.iter().any(|&(low, high)| never.v6.iter().any(|&(a, b)| a <= high && low <= b))
+    let host_bits = 128 - u32::from(prefix.length());
+    match prefix.address() {
+        IpAddr::V4(low) => {
+            let (low, host_bits) = (low.to_bits(), host_bits - 96);
+            touches(&never.v4, low, low | u32::MAX.checked_shr(32 - host_bits).unwrap_or(0))
+        }
+        IpAddr::V6(low) => {
+            let low = low.to_bits();
+            touches(&never.v6, low, low | u128::MAX.checked_shr(128 - host_bits).unwrap_or(0))
+        }
+    }
+}
+
+/// Whether `low` to `high` has something in common with ranges that are sorted and disjoint.
+fn touches<T: Ord>(ranges: &[(T, T)], low: T, high: T) -> bool {
+    let first = ranges.partition_point(|range| range.1 < low);
+    ranges.get(first).is_some_and(|range| range.0 <= high)
 }
 
 #[cfg(test)]
@@ -354,6 +386,34 @@ mod tests {
         let forbidden = sets.declare(&[declared("jail", 10, WhenFull::Refuse)]);
         assert_eq!(forbidden, [("jail".to_owned(), prefixes(&["192.0.2.1"])[0])]);
         assert_eq!(sets.len("jail"), 1);
+    }
+
+    #[test]
+    fn never_lists_are_searched_at_both_ends_of_the_address_space() {
+        let mut never = AddressRanges::default();
+        for (address, length) in
+            [("0.0.0.0", 8), ("192.0.2.7", 32), ("255.255.255.255", 32), ("::", 128), ("ff00::", 8)]
+        {
+            never.push_prefix(address.parse().unwrap(), length);
+        }
+        never.normalise();
+        let hit = |text: &str| overlaps(&never, text.parse().unwrap());
+        for text in
+            ["0.0.0.0/0", "0.255.255.255", "192.0.2.0/24", "192.0.2.7", "255.255.255.254/31", "::/0", "::", "ffff::1"]
+        {
+            assert!(hit(text), "{text}");
+        }
+        for text in ["1.0.0.0/8", "192.0.2.6", "192.0.2.8/29", "255.255.255.254", "::1", "fe00::/8"] {
+            assert!(!hit(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_an_element_with_two_timeouts_the_last_one_counts() {
+        let groups =
+            vec![(1, prefixes(&["10.0.0.1", "10.0.0.2"])), (2, prefixes(&["10.0.0.1"])), (3, prefixes(&["10.0.0.3"]))];
+        let left = allowed(groups, &prefixes(&["10.0.0.1", "10.0.0.2"]));
+        assert_eq!(left, [(1, prefixes(&["10.0.0.2"])), (2, prefixes(&["10.0.0.1"]))]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use self::{
     maps::{MAX_ELEMENTS, MAX_ENTRIES},
     measure::census,
     pins::mount_bpffs,
-    sys::one_heap,
+    sys::{descriptor_of, one_heap, pidfd},
 };
 use self::{
     dispatchers::Dispatchers, dynamic::Lengths, error::Context as _, former::Formers, grace::Grace, host::Host,

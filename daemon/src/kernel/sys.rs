@@ -266,6 +266,13 @@ pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     if result < 0 { Err(io::Error::last_os_error()) } else { fd(result) }
 }
 
+/// A descriptor of another process as one of our own (kernel 5.6).
+pub fn descriptor_of(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { fd(result) }
+}
+
 /// Mounts a file system of this type where nobody sees it (kernel 5.2); it is gone with the descriptor.
 pub fn private_mount(kind: &CStr) -> io::Result<OwnedFd> {
     const FSCONFIG_CMD_CREATE: u32 = 6;

@@ -49,6 +49,7 @@ pub struct Journal {
     file: File,
     writable: bool,
     lines: usize,
+    bytes: u64,
 }
 
 impl Journal {
@@ -80,7 +81,7 @@ impl Journal {
             file.set_len(whole).map_err(|error| StateError::write(path, error))?;
         }
         let lines = records.len();
-        Ok((Self { path: path.to_owned(), file, writable, lines }, records))
+        Ok((Self { path: path.to_owned(), file, writable, lines, bytes: whole }, records))
     }
 
     /// Adds records; they are on the disk when this returns.
@@ -94,14 +95,21 @@ impl Journal {
             self.file = File::options().append(true).read(true).open(&self.path).map_err(failed)?;
             self.writable = true;
         }
-        let before = self.file.metadata().map_err(failed)?.len();
+        let before = self.bytes;
         if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
             // What was not confirmed must not be read again, nor run into the next record.
             let _ = self.file.set_len(before);
             return Err(failed(error));
         }
         self.lines += records.len();
+        self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// How long the file is.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// How many records the file has.
@@ -113,10 +121,12 @@ impl Journal {
     /// Replaces all records.
     pub fn rewrite<T: Serialize>(&mut self, records: &[T]) -> Result<(), StateError> {
         let failed = |error| StateError::write(&self.path, error);
-        write(&self.path, &lines(records).map_err(failed)?)?;
+        let bytes = lines(records).map_err(failed)?;
+        write(&self.path, &bytes)?;
         self.file = File::options().append(true).read(true).open(&self.path).map_err(failed)?;
         self.writable = true;
         self.lines = records.len();
+        self.bytes = bytes.len() as u64;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringfence_policy::compile::Line;
+use ringfence_policy::{Feed, SetFile};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -61,6 +62,22 @@ pub struct SetRecord {
     pub path: PathBuf,
     /// How many elements it had.
     pub elements: usize,
+    /// How it was read.
+    #[serde(default)]
+    pub feed: Feed,
+    /// Lines of it that could not be used.
+    #[serde(default)]
+    pub refused: usize,
+    /// The first of them, and why.
+    #[serde(default)]
+    pub refusal: Option<String>,
+}
+
+impl From<SetFile> for SetRecord {
+    fn from(file: SetFile) -> Self {
+        let SetFile { set, path, feed, elements, refused, refusal, .. } = file;
+        Self { set, path, elements, feed, refused, refusal }
+    }
 }
 
 /// The whole input of a compilation.
@@ -338,7 +355,14 @@ mod tests {
             digest: sources.digest(),
             texts: sources.texts.iter().map(|text| (text.name.clone(), text.base.clone())).collect(),
             tables: String::new(),
-            sets: vec![SetRecord { set: "drop".into(), path: sources.sets[0].0.clone(), elements: 1 }],
+            sets: vec![SetRecord {
+                set: "drop".into(),
+                path: sources.sets[0].0.clone(),
+                elements: 1,
+                feed: Feed::default(),
+                refused: 0,
+                refusal: None,
+            }],
         }
     }
 

@@ -32,7 +32,8 @@ use ringfence_abi::chain::MAX_CHAIN_SETS;
 
 pub(crate) use self::host::{ACCESS_KEYS, FIELDS as HOST_FIELDS, OPERATIONS};
 pub(crate) use self::packets::KEYS as PACKET_KEYS;
-pub use self::set_file::SetFile;
+pub(crate) use self::set_file::{BAD_LINES, FORMATS, SEPARATORS};
+pub use self::set_file::{BadLines, Column, Feed, Format, SetFile, check_set_file};
 pub use self::sets::{MAX_CAPACITY, MAX_DYNAMIC_SETS, MAX_ELEMENTS, MAX_SETS};
 pub use self::source::{MAX_FILES, MAX_TEXT, SourceText};
 

@@ -108,6 +108,12 @@ impl Problems {
         self.add(Severity::Error, at, complaint);
     }
 
+    /// Adds a warning about a line of a set file.
+    pub fn file_line_warning(&mut self, file: &str, line: u32, text: &str, complaint: Complaint) {
+        let at = At::Line { file: file.to_owned(), line, text: text.chars().take(200).collect() };
+        self.add(Severity::Warning, at, complaint);
+    }
+
     /// Adds a warning about a file as a whole.
     pub fn file_warning(&mut self, file: &str, message: impl Into<String>) {
         self.add(Severity::Warning, At::File(file.to_owned()), Complaint::new(message));

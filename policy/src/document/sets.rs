@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Copies;
-use super::node::{flag, parse, place, text};
+use super::node::{flag, parse, place};
 use super::problems::{Complaint, Problems, quote};
 use super::set_file::{self, SetFile};
 use super::set_list::Parts;
@@ -237,26 +237,12 @@ impl<'n, 't> Sets<'n, 't> {
         base: &Path,
         problems: &mut Problems,
     ) -> SetValue {
-        let (mut path, mut optional) = (None, false);
-        for Entry { key, at, value } in entries {
-            match &**key {
-                "file" => path = text(value, "a path", problems).map(|path| (path, value.span)),
-                "optional" => optional = flag(value, problems).unwrap_or_default(),
-                _ => problems.error(*at, Complaint::unknown("key in a set", key, ["file", "optional", "dynamic"])),
-            }
-        }
-        let Some((path, span)) = path else {
-            if entries.iter().all(|entry| entry.key != "file") {
-                let complaint =
-                    Complaint::new(format!("the set `{name}` has neither values nor `file:` nor `dynamic: true`"));
-                problems.error(at, complaint);
-            }
-            return SetValue::Bad;
-        };
+        let Some((path, span, feed)) = set_file::keys(name, entries, at, problems) else { return SetValue::Bad };
         let path: PathBuf = base.join(path);
         let room = MAX_ELEMENTS.saturating_sub(self.elements);
-        let named = set_file::Named { set: name, path: &path, copy: self.copies.get(&path).map(PathBuf::as_path) };
-        let Some((ranges, file)) = set_file::read(&named, optional, room, span, problems) else {
+        let copy = self.copies.get(&path).map(PathBuf::as_path);
+        let named = set_file::Named { set: name, path: &path, feed: &feed, copy };
+        let Some((ranges, file)) = set_file::read(&named, room, span, problems) else {
             return SetValue::Bad;
         };
         self.elements += file.elements;
@@ -291,7 +277,7 @@ impl<'n, 't> Sets<'n, 't> {
                 }
                 "full" => full = parse(value, "`refuse` or `evict-oldest`", when_full, problems).unwrap_or(full),
                 "never" => never = self.never(value, problems),
-                "file" | "optional" => {
+                key if set_file::KEYS.contains(&key) => {
                     problems.error(*at, format!("`{key}` beside `dynamic`: a set is one or the other"));
                 }
                 _ => {

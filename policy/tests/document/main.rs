@@ -3,6 +3,7 @@
 #![allow(clippy::format_collect, reason = "short texts")]
 
 mod examples;
+mod feeds;
 mod fields;
 mod files;
 mod host;
