@@ -53,3 +53,20 @@ pub const TABLES: u32 = 16;
 pub const UNKNOWN: u32 = 17;
 /// How many built-in counters a chain has; the chain's rules follow.
 pub const BUILTINS: u32 = 18;
+
+/// Lines that a chain has behind its rules when it rejects something: what became of telling the senders. Packets are also
+/// counted by the rule that rejects them.
+pub const ANSWER_NAMES: [&str; 3] = [
+    // The sender was told.
+    "reject/answered",
+    // Over the rate of answers: dropped in silence.
+    "reject/limited",
+    // The answer could not be made or sent: dropped in silence.
+    "reject/failed",
+];
+/// Offsets of those lines from [`crate::chain::ChainConsts::answers`].
+pub const ANSWERED: u32 = 0;
+/// See [`ANSWERED`].
+pub const LIMITED: u32 = 1;
+/// See [`ANSWERED`].
+pub const FAILED: u32 = 2;

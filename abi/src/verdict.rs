@@ -4,7 +4,7 @@
 pub const ACCEPT: u8 = 1;
 /// Drop the packet.
 pub const DROP: u8 = 2;
-/// Drop the packet and tell its sender; answers as [`DROP`] until the state issue brings the answers.
+/// Drop the packet and tell its sender.
 pub const REJECT: u8 = 3;
 /// Count and go on with the next matching rule.
 pub const COUNT: u8 = 4;

@@ -16,6 +16,8 @@ mod lookup;
 mod maps;
 #[path = "network/packet.rs"]
 mod packet;
+#[path = "network/reject.rs"]
+mod reject;
 #[path = "network/repeat.rs"]
 mod repeat;
 #[path = "network/report.rs"]
@@ -23,17 +25,21 @@ mod report;
 
 use aya_ebpf::{
     bindings::{
-        TC_ACT_SHOT, TC_ACT_UNSPEC,
-        xdp_action::{XDP_DROP, XDP_PASS},
+        TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     },
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ringfence_abi::{counter::MALFORMED, verdict::DROP};
+use ringfence_abi::{
+    counter::{ANSWERED, MALFORMED},
+    verdict::{DROP, REJECT},
+};
 use ringfence_engine::{
     fields::{Fields, Malformed},
     judge::{Judgement, judge},
     parse::{Link, parse},
+    ro::read,
     search::Outcome,
 };
 
@@ -41,12 +47,25 @@ use crate::{
     arena::Arena,
     host::Kernel,
     packet::{Packet, Skb, Xdp},
+    reject::Reply,
 };
+
+/// What becomes of a packet.
+enum Action {
+    Pass,
+    Drop,
+    /// It has become an answer, which goes back.
+    Answer,
+}
 
 /// Ingress at XDP.
 #[xdp(frags)]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
-    if decide::<_, false>(&mut Xdp(ctx.ctx), false) { XDP_PASS } else { XDP_DROP }
+    match decide::<_, false>(&mut Xdp(ctx.ctx), false) {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+        Action::Answer => XDP_TX,
+    }
 }
 
 /// Ingress at TC, for devices or policies that XDP cannot serve.
@@ -77,16 +96,24 @@ fn tc_egress_l3(ctx: TcContext) -> i32 {
 /// behind ours still run.
 #[inline(always)]
 fn tc<const EGRESS: bool>(ctx: &TcContext, l3: bool) -> i32 {
-    if decide::<_, EGRESS>(&mut Skb(ctx.skb.skb), l3) { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+    match decide::<_, EGRESS>(&mut Skb(ctx.skb.skb), l3) {
+        Action::Pass => TC_ACT_UNSPEC,
+        Action::Drop => TC_ACT_SHOT,
+        Action::Answer => TC_ACT_REDIRECT,
+    }
 }
 
-/// Whether the packet goes on.
+/// What becomes of the packet.
 #[inline(always)]
-fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
+fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
     let consts = maps::consts::<EGRESS>();
     let mut kernel = Kernel::new::<EGRESS>(packet, consts);
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), maps::scratch()) else {
-        return kernel.decided(Judgement { outcome: Outcome::TABLES, entry: 0 });
+        return if kernel.decided(Judgement { outcome: Outcome::TABLES, entry: 0 }) {
+            Action::Pass
+        } else {
+            Action::Drop
+        };
     };
     // SAFETY: this CPU's own memory; the engine's other users of it do not touch the fields.
     let fields = unsafe { &mut (*scratch).fields };
@@ -95,6 +122,7 @@ fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
             let line = MALFORMED + reason as u32;
             Judgement { outcome: Outcome { line, verdict: u32::from(DROP) }, entry: 0 }
         }
+        Ok(()) if reject::is_own::<P>(fields) => return Action::Pass,
         Ok(()) => {
             kernel.without_link(fields.network);
             if fields.unknown != 0 {
@@ -103,7 +131,20 @@ fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
             judge(consts, &arena, &mut kernel, fields, EGRESS)
         }
     };
-    kernel.decided(judgement)
+    if kernel.decided(judgement) {
+        return Action::Pass;
+    }
+    let answers = read(&consts.answers);
+    if answers != 0
+        && judgement.outcome.verdict == u32::from(REJECT)
+        && let Some(came) = reject::answer::<P, EGRESS>(packet, fields, l3)
+    {
+        kernel.count(answers + came);
+        if came == ANSWERED {
+            return Action::Answer;
+        }
+    }
+    Action::Drop
 }
 
 /// Parses; where headers lie in fragments of an skb, once more after they are pulled together.

@@ -224,6 +224,8 @@ fn transport<F: Frame>(frame: &F, fields: &mut Fields, upper: Upper) -> Result<(
     let Upper { proto, offset, end, later } = upper;
     let ports = matches!(proto, TCP | UDP | SCTP | UDPLITE | DCCP);
     fields.proto = proto;
+    fields.transport = offset;
+    fields.end = end;
     if later {
         if ports {
             fields.sport = PORT_UNKNOWN;

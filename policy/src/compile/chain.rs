@@ -7,7 +7,7 @@ use ringfence_abi::{
         BLOCK, ChainConsts, DST, DST_SETS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
         SETS_PER_FIELD, SRC, SRC_SETS,
     },
-    counter::BUILTINS,
+    counter::{ANSWER_NAMES, BUILTINS},
     verdict::FLAG_AUDIT,
     zeroed,
 };
@@ -65,12 +65,14 @@ pub(super) fn compile(
     }
     check_continuations(&rules, name, &watched, &fields)?;
 
+    let answers = BUILTINS + chain.rules.len() as u32;
     let mut consts = ChainConsts {
         default_verdict: u32::from(chain.default.code()),
         audit: u32::from(policy.mode == Mode::Audit),
         floor: policy.floor.iter().enumerate().map(|(line, on)| u32::from(*on) << line).sum(),
         counter_base,
-        counters: BUILTINS + chain.rules.len() as u32,
+        counters: answers + if rejects(chain) { ANSWER_NAMES.len() as u32 } else { 0 },
+        answers: if rejects(chain) { answers } else { 0 },
         src_set_count: src_sets.len() as u32,
         dst_set_count: dst_sets.len() as u32,
         src_sets: ids(&src_sets),
@@ -82,6 +84,12 @@ pub(super) fn compile(
     write(&mut arena, &mut consts, &rules, &of_rules, fields);
     let arena = finish(arena, &mut consts, name)?;
     Ok(CompiledChain { consts, arena, interfaces, classes })
+}
+
+/// Whether the chain has anything to answer.
+pub(super) fn rejects(chain: &Chain) -> bool {
+    let mut verdicts = chain.rules.iter().filter(|rule| !rule.audit).map(|rule| rule.verdict);
+    chain.default == Verdict::Reject || verdicts.any(|verdict| verdict == Verdict::Reject)
 }
 
 /// What the tables keep of a rule.

@@ -7,11 +7,11 @@ use std::{
 };
 
 use ringfence_abi::{
-    counter::{BUILTINS, FLOOR_NAMES, MALFORMED_NAMES},
+    counter::{ANSWER_NAMES, BUILTINS, FLOOR_NAMES, MALFORMED_NAMES},
     host,
 };
 
-use super::Line;
+use super::{Line, chain};
 use crate::{
     model::{AddressMatch, Chain, HostChain, Policy, Rule, Verdict, host_word},
     ranges::AddressRanges,
@@ -38,6 +38,9 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
         at: Some(rule.at),
         content: sets.content(policy, rule),
     }));
+    if chain::rejects(chain) {
+        lines.extend(ANSWER_NAMES.map(|outcome| builtin(outcome.into(), "count")));
+    }
     lines
 }
 

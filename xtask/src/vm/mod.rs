@@ -20,13 +20,15 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 15] = [
+const TESTS: [&str; 17] = [
     "netns",
     "fields",
     "traffic",
     "dynamic",
     "interfaces",
     "l3_devices",
+    "reject",
+    "reject_frames",
     "tcx",
     "vlan_devices",
     "host_operations",
