@@ -197,8 +197,8 @@ pub struct ChainConsts {
     pub counters: u32,
     /// Counter index within the chain of the first of [`crate::counter::ANSWER_NAMES`]; 0: nothing is rejected.
     pub answers: u32,
-    /// Zero. The size stays a multiple of eight bytes, which [`crate::host::HostConsts::absent`] needs.
-    pub zero: u32,
+    /// Counter index within the chain of the first of [`crate::counter::COOKIE_NAMES`]; 0: nothing is protected.
+    pub cookies: u32,
     /// Number of entries in `src_sets` that are used.
     pub src_set_count: u32,
     /// Number of entries in `dst_sets` that are used.

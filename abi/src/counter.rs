@@ -70,3 +70,20 @@ pub const ANSWERED: u32 = 0;
 pub const LIMITED: u32 = 1;
 /// See [`ANSWERED`].
 pub const FAILED: u32 = 2;
+
+/// Lines that an ingress chain has last of all when something in it is protected by SYN cookies. Segments are also counted by
+/// the rule that accepts them.
+pub const COOKIE_NAMES: [&str; 3] = [
+    // A SYN was answered with a cookie.
+    "syn-flood/cookie",
+    // An acknowledgement that belongs to no connection and carries no cookie of the kernel's: dropped.
+    "syn-flood/invalid",
+    // The answer with the cookie could not be sent: dropped.
+    "syn-flood/failed",
+];
+/// Offsets of those lines from [`crate::chain::ChainConsts::cookies`].
+pub const COOKIE_SENT: u32 = 0;
+/// See [`COOKIE_SENT`].
+pub const COOKIE_INVALID: u32 = 1;
+/// See [`COOKIE_SENT`].
+pub const COOKIE_FAILED: u32 = 2;

@@ -8,6 +8,8 @@
 
 #[path = "network/arena.rs"]
 mod arena;
+#[path = "network/cookie.rs"]
+mod cookie;
 #[path = "network/host.rs"]
 mod host;
 #[path = "network/lookup.rs"]
@@ -20,6 +22,8 @@ mod packet;
 mod reject;
 #[path = "network/repeat.rs"]
 mod repeat;
+#[path = "network/reply.rs"]
+mod reply;
 #[path = "network/report.rs"]
 mod report;
 
@@ -32,8 +36,8 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use ringfence_abi::{
-    counter::{ANSWERED, MALFORMED},
-    verdict::{DROP, REJECT},
+    counter::{ANSWERED, COOKIE_SENT, MALFORMED},
+    verdict::{DROP, PROTECT, REJECT},
 };
 use ringfence_engine::{
     fields::{Fields, Malformed},
@@ -46,8 +50,9 @@ use ringfence_engine::{
 use crate::{
     arena::Arena,
     host::Kernel,
+    maps::explaining,
     packet::{Packet, Skb, Xdp},
-    reject::Reply,
+    reply::Reply,
 };
 
 /// What becomes of a packet.
@@ -122,7 +127,7 @@ fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
             let line = MALFORMED + reason as u32;
             Judgement { outcome: Outcome { line, verdict: u32::from(DROP) }, entry: 0 }
         }
-        Ok(()) if reject::is_own::<P>(fields) => return Action::Pass,
+        Ok(()) if reply::is_own::<P>(fields) => return Action::Pass,
         Ok(()) => {
             kernel.without_link(fields.network);
             if fields.unknown != 0 {
@@ -132,7 +137,13 @@ fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
         }
     };
     if kernel.decided(judgement) {
-        return Action::Pass;
+        let cookies = read(&consts.cookies);
+        if EGRESS || cookies == 0 || judgement.outcome.verdict != u32::from(PROTECT) || explaining() {
+            return Action::Pass;
+        }
+        let Some(came) = cookie::guard(packet, fields, l3) else { return Action::Pass };
+        kernel.count(cookies + came);
+        return if came == COOKIE_SENT { Action::Answer } else { Action::Drop };
     }
     let answers = read(&consts.answers);
     if answers != 0

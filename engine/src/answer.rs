@@ -30,6 +30,11 @@ pub const PER_SECOND: u64 = 1000;
 /// Answers it gives at once, after a time without.
 pub const BURST: u64 = 50;
 
+/// Length of the header of a SYN+ACK, with its option.
+pub const SYN_ACK_HEADER: u32 = 24;
+/// What a client may send before the kernel, which makes the connection of its acknowledgement, names a window.
+const WINDOW: u16 = 16_384;
+
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_ICMPV6: u8 = 58;
@@ -42,6 +47,8 @@ pub enum Kind {
     Reset,
     /// By "administratively prohibited".
     Prohibited,
+    /// By the second segment of a handshake, with a SYN cookie: the packet is not rejected, its sender must prove itself.
+    Cookie,
 }
 
 /// How the sender of such a packet is told; `None`: not at all.
@@ -163,7 +170,7 @@ impl Way {
     #[inline(always)]
     pub fn ipv4(self, kind: Kind, length: u32, header: &mut [u8; 20]) {
         let (tos, protocol) = match kind {
-            Kind::Reset => (0_u8, PROTOCOL_TCP),
+            Kind::Reset | Kind::Cookie => (0_u8, PROTOCOL_TCP),
             Kind::Prohibited => (0xc0, PROTOCOL_ICMP),
         };
         let fixed = 0x4500 + u64::from(tos) + 0x4000 + (u64::from(TTL) << 8) + u64::from(protocol);
@@ -185,7 +192,7 @@ impl Way {
     pub fn ipv6(self, kind: Kind, length: u32, header: &mut [u8; 40]) {
         set32(header, 0, 0x6000_0000);
         set16(header, 4, (length - 40) as u16);
-        header[6] = if matches!(kind, Kind::Reset) { PROTOCOL_TCP } else { PROTOCOL_ICMPV6 };
+        header[6] = if matches!(kind, Kind::Prohibited) { PROTOCOL_ICMPV6 } else { PROTOCOL_TCP };
         header[7] = TTL;
         set64(header, 8, self.from[0]);
         set64(header, 16, self.from[1]);
@@ -208,6 +215,25 @@ impl Way {
         set16(header, 14, 0);
         set16(header, 16, !fold(sum));
         set16(header, 18, 0);
+    }
+
+    /// A whole SYN+ACK: the sequence number is the cookie, `ack` acknowledges the SYN, the one option is `mss`.
+    #[inline(always)]
+    pub fn syn_ack(self, ports: [u32; 2], cookie: u32, ack: u32, mss: u32, header: &mut [u8; 24]) {
+        let fixed = u64::from(ports[0]) + u64::from(ports[1]) + 0x6000 + u64::from(SYN | ACK) + u64::from(WINDOW);
+        let numbers = words(u64::from(cookie)) + words(u64::from(ack)) + 0x0204 + u64::from(mss & 0xffff);
+        let sum = fixed + numbers + self.pseudo(PROTOCOL_TCP, SYN_ACK_HEADER);
+        set16(header, 0, ports[0] as u16);
+        set16(header, 2, ports[1] as u16);
+        set32(header, 4, cookie);
+        set32(header, 8, ack);
+        header[12] = 0x60;
+        header[13] = SYN | ACK;
+        set16(header, 14, WINDOW);
+        set16(header, 16, !fold(sum));
+        set16(header, 18, 0);
+        set16(header, 20, 0x0204);
+        set16(header, 22, mss as u16);
     }
 
     /// The header before the quotation of an `ICMP` error; `quoted` is the sum of the quotation's 16-bit words.
@@ -243,7 +269,7 @@ fn prohibited(kind: u8, code: u8, sum: u64, header: &mut [u8; 8]) {
 #[must_use]
 pub fn looks(fields: &Fields, kind: Kind, flags: u8) -> [u32; 3] {
     match (kind, fields.family) {
-        (Kind::Reset, _) => [PROTO_TCP + u32::from(flags), fields.dport, fields.sport],
+        (Kind::Reset | Kind::Cookie, _) => [PROTO_TCP + u32::from(flags), fields.dport, fields.sport],
         (Kind::Prohibited, FAMILY_V4) => [PROTO_ICMP + 0x030d, PORT_ABSENT, PORT_ABSENT],
         (Kind::Prohibited, _) => [PROTO_ICMPV6 + 0x0101, PORT_ABSENT, PORT_ABSENT],
     }

@@ -273,6 +273,21 @@ fn tags_stay_on_the_frame() -> Result<()> {
     Ok(())
 }
 
+/// TC holds the outer tag beside the frame, and the kernel does not resize a frame that begins with the inner one.
+#[test]
+fn an_answer_that_cannot_be_made_is_counted() -> Result<()> {
+    let mut scene = Scene::new(Hook::Tc)?;
+    for (from, to) in pairs() {
+        let before = scene.daemon.counters()?;
+        let mut frame = Frame::new(from, to, udp());
+        frame.vlans = vec![10, 20];
+        let sent = scene.bytes(&frame)?;
+        scene.silent(&sent)?;
+        scene.daemon.counted(&before, "ingress", "reject/failed", 1)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn what_must_not_be_answered_is_dropped_in_silence() -> Result<()> {
     for hook in HOOKS {

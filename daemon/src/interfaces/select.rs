@@ -38,7 +38,7 @@ impl TcReason {
             Self::Mark => "a rule reads `mark`, which XDP does not have",
             Self::VlanStripped => "a rule reads `vlan`, and the device may strip tags before XDP",
             Self::NoEthernet => "the device has no Ethernet header",
-            Self::Answers => "a rule rejects, and a veth may lose the answers that XDP sends",
+            Self::Answers => "a rule rejects or protects, and a veth may lose the answers that XDP sends",
         }
     }
 }
@@ -79,8 +79,8 @@ pub struct Demand {
     pub reads_mark: bool,
     /// A rule of the ingress chain reads `vlan`.
     pub reads_vlan: bool,
-    /// The ingress chain rejects something.
-    pub rejects: bool,
+    /// The ingress chain rejects something, or gives SYN cookies.
+    pub answers: bool,
 }
 
 impl Demand {
@@ -94,7 +94,7 @@ impl Demand {
             egress: compiled.egress.is_some(),
             reads_mark: reads(MARK),
             reads_vlan: reads(VLAN),
-            rejects: compiled.ingress.as_ref().is_some_and(|chain| chain.consts.answers != 0),
+            answers: compiled.ingress.as_ref().is_some_and(|c| c.consts.answers | c.consts.cookies != 0),
         }
     }
 
@@ -131,7 +131,7 @@ impl Demand {
                 Some(TcReason::Mark)
             } else if self.reads_vlan && strips_vlan(&link.name) {
                 Some(TcReason::VlanStripped)
-            } else if self.rejects && link.veth {
+            } else if self.answers && link.veth {
                 Some(TcReason::Answers)
             } else {
                 None
@@ -177,7 +177,7 @@ mod tests {
 
     fn demand(globs: Option<&[&str]>) -> Demand {
         let interfaces = globs.map(|list| list.iter().map(|glob| NameGlob((*glob).into())).collect());
-        Demand { interfaces, ingress: true, egress: true, reads_mark: false, reads_vlan: false, rejects: false }
+        Demand { interfaces, ingress: true, egress: true, reads_mark: false, reads_vlan: false, answers: false }
     }
 
     fn names(wanted: &BTreeMap<u32, Wanted>) -> Vec<&str> {
@@ -218,9 +218,9 @@ mod tests {
         assert_eq!(hook(vlan, "eth0", false), Some(Ingress::Xdp));
         let mark = Demand { reads_mark: true, ..all.clone() };
         assert_eq!(hook(mark, "eth0", false), Some(Ingress::Tc(TcReason::Mark)));
-        let rejects = Demand { rejects: true, ..all.clone() };
-        assert_eq!(hook(rejects.clone(), "veth7", false), Some(Ingress::Tc(TcReason::Answers)));
-        assert_eq!(hook(rejects, "eth0", false), Some(Ingress::Xdp));
+        let answers = Demand { answers: true, ..all.clone() };
+        assert_eq!(hook(answers.clone(), "veth7", false), Some(Ingress::Tc(TcReason::Answers)));
+        assert_eq!(hook(answers, "eth0", false), Some(Ingress::Xdp));
         assert_eq!(hook(all.clone(), "veth7", false), Some(Ingress::Xdp));
         assert_eq!(hook(Demand { ingress: false, ..all.clone() }, "eth0", false), None);
         let neither = Demand { ingress: false, egress: false, ..all };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ringfence_abi::{
-    counter::{ANSWER_NAMES, BUILTINS, FLOOR_NAMES, MALFORMED_NAMES},
+    counter::{ANSWER_NAMES, BUILTINS, COOKIE_NAMES, FLOOR_NAMES, MALFORMED_NAMES},
     host,
 };
 
@@ -40,6 +40,10 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
     }));
     if chain::rejects(chain) {
         lines.extend(ANSWER_NAMES.map(|outcome| builtin(outcome.into(), "count")));
+    }
+    if chain::protects(chain) {
+        let verbs = ["count", "drop", "drop"];
+        lines.extend(COOKIE_NAMES.into_iter().zip(verbs).map(|(came, verb)| builtin(came.into(), verb)));
     }
     lines
 }
@@ -87,6 +91,9 @@ impl SetHashes {
         let mut hash = Fnv::default();
         let m = &rule.matches;
         (rule.verdict, rule.audit).hash(&mut hash);
+        if rule.protect {
+            "syn-flood".hash(&mut hash);
+        }
         (&m.proto, &m.port, &m.source_port, &m.interface, &m.family, &m.flags, &m.icmp).hash(&mut hash);
         (&m.vlan, &m.dscp, &m.mark, &m.length, &m.fragment).hash(&mut hash);
         for side in [&m.from, &m.to] {

@@ -208,7 +208,7 @@ fn read(
     }
     let files: Vec<File<'_, '_>> = trees.iter().map(|(root, base)| File { root, base }).collect();
     let mut deferred = Deferred::default();
-    let outline = outline::read(&files, names, &mut deferred, problems);
+    let outline = outline::read(&files, names, problems);
     let mut sets = Sets::new(incomplete, copies);
     for (entries, base) in &outline.sets {
         sets.declare(entries, base, names, problems);
