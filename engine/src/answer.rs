@@ -279,8 +279,14 @@ pub fn looks(fields: &Fields, kind: Kind, flags: u8) -> [u32; 3] {
 #[inline(always)]
 #[must_use]
 pub fn may_be(fields: &Fields) -> bool {
-    [PROTO_TCP + u32::from(RST), PROTO_TCP + u32::from(RST | ACK), PROTO_ICMP + 0x030d, PROTO_ICMPV6 + 0x0101]
-        .contains(&fields.proto)
+    [
+        PROTO_TCP + u32::from(SYN | ACK),
+        PROTO_TCP + u32::from(RST),
+        PROTO_TCP + u32::from(RST | ACK),
+        PROTO_ICMP + 0x030d,
+        PROTO_ICMPV6 + 0x0101,
+    ]
+    .contains(&fields.proto)
 }
 
 /// Takes one answer of [`PER_SECOND`], where there is one left. `spent_until` is when (nanoseconds) all will be there

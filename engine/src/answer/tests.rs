@@ -242,4 +242,23 @@ fn an_answer_is_known_again() {
     assert!(may_be(&met));
     assert_eq!([met.proto, met.sport, met.dport], looks(&rejected, Kind::Reset, RST | ACK));
     assert_eq!(Way::back(&rejected), Way { from: met.src, to: met.dst });
+    for (kind, flags) in [(Kind::Reset, RST), (Kind::Reset, RST | ACK), (Kind::Cookie, SYN | ACK)] {
+        let [proto, sport, dport] = looks(&rejected, kind, flags);
+        assert!(may_be(&Fields { proto, sport, dport, ..met }), "{kind:?} {flags}");
+    }
+}
+
+#[test]
+fn a_handshake_is_answered_with_the_cookie_and_one_option() {
+    for round in 0..500_u32 {
+        let rejected = fields(&v6_packet(v6(2), v6(round as u8), 6, &tcp(SYN)));
+        let mut header = [0xee; 24];
+        let (cookie, ack) = (round.wrapping_mul(0x9e37_79b9), !round.wrapping_mul(0x85eb_ca6b));
+        Way::back(&rejected).syn_ack([80, 65_535 - round], cookie, ack, 1460 - round, &mut header);
+        let pseudo = sum(&v6(2)) + sum(&v6(round as u8)) + 6 + 24;
+        assert_eq!(fold(pseudo + sum(&header)), 0xffff, "round {round}");
+        assert_eq!((&header[4..8], &header[8..12]), (&cookie.to_be_bytes()[..], &ack.to_be_bytes()[..]));
+        assert_eq!(header[12..14], [0x60, SYN | ACK]);
+        assert_eq!((&header[20..22], &header[22..]), (&[2, 4][..], &(1460 - round as u16).to_be_bytes()[..]));
+    }
 }

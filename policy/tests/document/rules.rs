@@ -139,9 +139,13 @@ fn chains_have_a_default_and_say_that_they_are_stateless() {
         "{default: reject, stateless: true}",
         "{default: accept}",
         "{default: accept, rules: [{drop: any}]}",
+        "{default: accept, protect: syn-flood}",
     ] {
         accepts(&chain(keys));
     }
+    refuses(&chain("{default: accept}\n  egress: {default: accept, protect: syn-flood}"), "it belongs into `ingress`");
+    let in_egress = "{default: accept}\n  egress: {default: accept, rules: [{accept: any, protect: syn-flood}]}";
+    refuses(&chain(in_egress), "it belongs into `ingress`");
     for (keys, fragment) in [
         ("{rules: [{drop: any}]}", "`ingress` has no `default`"),
         ("{default: drop}", "say `stateless: true`"),
