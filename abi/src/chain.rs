@@ -210,6 +210,10 @@ pub struct ChainConsts {
     pub counter_base: u32,
     /// Number of the chain's counters.
     pub counters: u32,
+    /// Counter index within the chain of the first of [`crate::counter::ANSWER_NAMES`]; 0: nothing is rejected.
+    pub answers: u32,
+    /// Counter index within the chain of the first of [`crate::counter::COOKIE_NAMES`]; 0: nothing is protected.
+    pub cookies: u32,
     /// Number of entries in `src_sets` that are used.
     pub src_set_count: u32,
     /// Number of entries in `dst_sets` that are used.
@@ -225,7 +229,7 @@ pub struct ChainConsts {
     /// The same for the destination address.
     pub dst_sets: [u16; MAX_CHAIN_SETS],
 }
-bytes!(ChainConsts: 608);
+bytes!(ChainConsts: 616);
 
 /// Index into [`ChainConsts::tries`].
 pub const TRIE_SRC4: usize = 0;

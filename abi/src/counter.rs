@@ -59,3 +59,37 @@ pub const CONNECTIONS_FULL: u32 = 19;
 pub const FRAGMENT_OVERLAP: u32 = 20;
 /// How many built-in counters a chain has; the chain's rules follow.
 pub const BUILTINS: u32 = 21;
+
+/// Lines that a chain has behind its rules when it rejects something: what became of telling the senders. Packets are also
+/// counted by the rule that rejects them.
+pub const ANSWER_NAMES: [&str; 3] = [
+    // The sender was told.
+    "reject/answered",
+    // Over the rate of answers: dropped in silence.
+    "reject/limited",
+    // The answer could not be made or sent: dropped in silence.
+    "reject/failed",
+];
+/// Offsets of those lines from [`crate::chain::ChainConsts::answers`].
+pub const ANSWERED: u32 = 0;
+/// See [`ANSWERED`].
+pub const LIMITED: u32 = 1;
+/// See [`ANSWERED`].
+pub const FAILED: u32 = 2;
+
+/// Lines that an ingress chain has last of all when something in it is protected by SYN cookies. Segments are also counted by
+/// the rule that accepts them.
+pub const COOKIE_NAMES: [&str; 3] = [
+    // A SYN was answered with a cookie.
+    "syn-flood/cookie",
+    // An acknowledgement that belongs to no connection and carries no cookie of the kernel's: dropped.
+    "syn-flood/invalid",
+    // The answer with the cookie could not be sent: dropped.
+    "syn-flood/failed",
+];
+/// Offsets of those lines from [`crate::chain::ChainConsts::cookies`].
+pub const COOKIE_SENT: u32 = 0;
+/// See [`COOKIE_SENT`].
+pub const COOKIE_INVALID: u32 = 1;
+/// See [`COOKIE_SENT`].
+pub const COOKIE_FAILED: u32 = 2;

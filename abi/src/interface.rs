@@ -14,5 +14,9 @@ pub struct Interface {
     pub ingress: u32,
     /// Row of the egress chain's interface field.
     pub egress: u32,
+    /// Link-layer address; zeros where there is none. XDP sends answers only to what was sent to it.
+    pub address: [u8; 6],
+    /// Zero.
+    pub zero: u16,
 }
-bytes!(Interface: 8);
+bytes!(Interface: 16);

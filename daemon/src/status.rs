@@ -234,6 +234,7 @@ fn fail_directions(control: &Control) -> Result<Vec<FailDirection>> {
             name if host && name.starts_with("unknown/") => "judged",
             name if name.strip_prefix("malformed/").is_some_and(|n| counter::MALFORMED_NAMES.contains(&n)) => "drop",
             "continuations" | "tables" => "drop",
+            "reject/limited" | "reject/failed" => "drop, unanswered",
             "unknown" => "judged",
             _ => return None,
         };

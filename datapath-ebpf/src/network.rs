@@ -10,6 +10,8 @@
 mod again;
 #[path = "network/arena.rs"]
 mod arena;
+#[path = "network/cookie.rs"]
+mod cookie;
 #[path = "network/host.rs"]
 mod host;
 #[path = "network/lookup.rs"]
@@ -18,8 +20,12 @@ mod lookup;
 mod maps;
 #[path = "network/packet.rs"]
 mod packet;
+#[path = "network/reject.rs"]
+mod reject;
 #[path = "network/repeat.rs"]
 mod repeat;
+#[path = "network/reply.rs"]
+mod reply;
 #[path = "network/report.rs"]
 mod report;
 #[path = "network/track.rs"]
@@ -27,32 +33,49 @@ mod track;
 
 use aya_ebpf::{
     bindings::{
-        TC_ACT_SHOT, TC_ACT_UNSPEC,
-        xdp_action::{XDP_DROP, XDP_PASS},
+        TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     },
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ringfence_abi::{counter::MALFORMED, verdict::DROP};
+use ringfence_abi::{
+    counter::{ANSWERED, COOKIE_SENT, MALFORMED},
+    verdict::{DROP, PROTECT, REJECT},
+};
 use ringfence_engine::{
     deep::Deep,
     fields::{Fields, Malformed},
     judge::{Judgement, judge},
     parse::{Link, parse},
-    ro,
+    ro::read,
     search::Outcome,
 };
 
 use crate::{
     arena::Arena,
     host::Kernel,
+    maps::explaining,
     packet::{Packet, Skb, Xdp},
+    reply::Reply,
 };
+
+/// What becomes of a packet.
+enum Action {
+    Pass,
+    Drop,
+    /// It has become an answer, which goes back.
+    Answer,
+}
 
 /// Ingress at XDP.
 #[xdp(frags)]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
-    if decide::<_, false>(&mut Xdp(ctx.ctx), false) { XDP_PASS } else { XDP_DROP }
+    match decide::<_, false>(&mut Xdp(ctx.ctx), false) {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+        Action::Answer => XDP_TX,
+    }
 }
 
 /// Ingress at TC, for devices or policies that XDP cannot serve.
@@ -83,33 +106,73 @@ fn tc_egress_l3(ctx: TcContext) -> i32 {
 /// behind ours still run.
 #[inline(always)]
 fn tc<const EGRESS: bool>(ctx: &TcContext, l3: bool) -> i32 {
-    if decide::<_, EGRESS>(&mut Skb(ctx.skb.skb), l3) { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+    match decide::<_, EGRESS>(&mut Skb(ctx.skb.skb), l3) {
+        Action::Pass => TC_ACT_UNSPEC,
+        Action::Drop => TC_ACT_SHOT,
+        Action::Answer => TC_ACT_REDIRECT,
+    }
 }
 
-/// Whether the packet goes on.
+/// What becomes of the packet.
 #[inline(always)]
-fn decide<P: Packet, const EGRESS: bool>(packet: &mut P, l3: bool) -> bool {
+fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
     let consts = maps::consts::<EGRESS>();
     let mut kernel = Kernel::new::<EGRESS>(packet, consts);
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), maps::scratch()) else {
-        return kernel.decided(Judgement::early(Outcome::TABLES));
+        let tables = Judgement::early(Outcome::TABLES);
+        return if kernel.decided(tables) { Action::Pass } else { Action::Drop };
     };
     // SAFETY: this CPU's own memory; the engine's other users of it do not touch these.
     let (fields, deep) = unsafe { (&mut (*scratch).fields, &mut (*scratch).deep) };
     if let Err(reason) = read_headers(packet, &kernel, l3, fields, deep) {
-        let line = MALFORMED + reason as u32;
-        return kernel.decided(Judgement::early(Outcome { line, verdict: u32::from(DROP) }));
+        let malformed = Judgement::early(Outcome { line: MALFORMED + reason as u32, verdict: u32::from(DROP) });
+        return if kernel.decided(malformed) { Action::Pass } else { Action::Drop };
+    }
+    if reply::is_own::<P>(fields) {
+        return Action::Pass;
     }
     kernel.without_link(fields.network);
     if fields.unknown != 0 {
         kernel.unknown();
     }
     let judgement = judge(consts, &arena, &mut kernel, fields, EGRESS);
-    let goes_on = kernel.decided(judgement);
-    if goes_on {
-        kernel.keep(fields, &judgement);
+    if !kernel.decided(judgement) {
+        return refused::<P, EGRESS>(packet, &kernel, fields, judgement, l3);
     }
-    goes_on
+    let cookies = read(&consts.cookies);
+    if !EGRESS
+        && cookies != 0
+        && judgement.outcome.verdict == u32::from(PROTECT)
+        && !explaining()
+        && let Some(came) = cookie::guard(packet, fields, l3)
+    {
+        kernel.count(cookies + came);
+        return if came == COOKIE_SENT { Action::Answer } else { Action::Drop };
+    }
+    kernel.keep(fields, &judgement);
+    Action::Pass
+}
+
+/// Drops a packet; its sender is told if a rule says so.
+#[inline(always)]
+fn refused<P: Reply, const EGRESS: bool>(
+    packet: &mut P,
+    kernel: &Kernel,
+    fields: &Fields,
+    judgement: Judgement,
+    l3: bool,
+) -> Action {
+    let answers = read(&maps::consts::<EGRESS>().answers);
+    if answers != 0
+        && judgement.outcome.verdict == u32::from(REJECT)
+        && let Some(came) = reject::answer::<P, EGRESS>(packet, fields, l3)
+    {
+        kernel.count(answers + came);
+        if came == ANSWERED {
+            return Action::Answer;
+        }
+    }
+    Action::Drop
 }
 
 /// Parses; where headers lie in fragments of an skb, once more after they are pulled together.
@@ -123,7 +186,7 @@ fn read_headers<P: Packet>(
     fields: &mut Fields,
     deep: &mut Deep,
 ) -> Result<(), Malformed> {
-    let link = Link { l3, tag: kernel.tag(packet), deep: ro::read(&maps::track().on) != 0 };
+    let link = Link { l3, tag: kernel.tag(packet), deep: read(&maps::track().on) != 0 };
     let parsed = parse(&packet.frame(), link, fields, deep);
     if parsed == Err(Malformed::Unreadable) && packet.pull() {
         return parse(&packet.frame(), link, fields, deep);

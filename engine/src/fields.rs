@@ -36,6 +36,10 @@ pub struct Fields {
     pub hop_limit: u32,
     /// Offset of the network header.
     pub network: u32,
+    /// Offset of the transport header, or of what is in its place.
+    pub transport: u32,
+    /// Offset of the end of the IP packet; 0 when there is none, or its protocol could not be reached.
+    pub end: u32,
     /// 1 when a field is unknown.
     pub unknown: u32,
 }
@@ -60,6 +64,8 @@ impl Fields {
         self.ethertype = 0;
         self.hop_limit = 0;
         self.network = 0;
+        self.transport = 0;
+        self.end = 0;
         self.unknown = 0;
     }
 }

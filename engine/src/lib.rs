@@ -8,6 +8,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod answer;
 pub mod bits;
 pub mod classify;
 pub mod deep;

@@ -243,6 +243,8 @@ fn transport<F: Frame>(
     let ports = has_ports(proto);
     fields.proto = proto;
     deep.proto = proto;
+    fields.transport = offset;
+    fields.end = end;
     if later {
         if ports {
             fields.sport = PORT_UNKNOWN;

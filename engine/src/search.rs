@@ -7,7 +7,7 @@
 use ringfence_abi::{
     chain::{BLOCK, ChainConsts, FIELDS, MAX_CONTINUATIONS, Position},
     counter,
-    verdict::{ACCEPT, COUNT, DROP, FLAG_AUDIT},
+    verdict::{ACCEPT, COUNT, DROP, FLAG_AUDIT, PROTECT},
 };
 
 use crate::{
@@ -278,7 +278,7 @@ impl Search {
 #[inline(always)]
 #[must_use]
 pub fn passes(outcome: Outcome) -> bool {
-    outcome.verdict == u32::from(ACCEPT)
+    outcome.verdict == u32::from(ACCEPT) || outcome.verdict == u32::from(PROTECT)
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use ringfence_abi::{
     chain::{ChainConsts, VLAN_ABSENT},
     counter::MALFORMED,
     interface::LOOPBACK_IFINDEX,
-    verdict::DROP,
+    verdict::{ACCEPT, DROP},
 };
 use ringfence_engine::{
     deep::Deep,
     fields::{FAMILY_V4, Fields},
     judge::{Entry, Host, Walker, judge},
     parse::{Link, parse},
-    search::{Outcome, Search, Sink, Step},
+    search::{Outcome, Search, Sink, Step, passes},
     slice::{SliceFrame, SliceTables},
     track::described,
 };
@@ -79,7 +79,7 @@ pub fn evaluate(chain: &CompiledChain, input: &Input<'_>) -> Decision {
     let mut host = UserSpace { chain, input, state, continued: Vec::new(), search: Search::default() };
     let judgement = judge(&chain.consts, &SliceTables(&chain.arena), &mut host, &fields, input.egress);
     Decision {
-        verdict: judgement.outcome.verdict,
+        verdict: if passes(judgement.outcome) { u32::from(ACCEPT) } else { judgement.outcome.verdict },
         line: judgement.outcome.line,
         entry: judgement.entry,
         continued: host.continued,

@@ -170,6 +170,8 @@ pub struct Chain {
     pub default: Verdict,
     /// Where `default` was written.
     pub default_at: Location,
+    /// `protect: syn-flood` for the whole chain: all that accept, the default too.
+    pub protect: bool,
     /// Rules in order, flattened.
     pub rules: Vec<Rule>,
 }
@@ -230,6 +232,8 @@ pub struct Rule {
     pub verdict: Verdict,
     /// `mode: audit` on a drop or reject: reports, never decides.
     pub audit: bool,
+    /// `protect: syn-flood` on an accept: TCP handshakes by SYN cookies.
+    pub protect: bool,
     /// What it matches.
     pub matches: Match,
 }

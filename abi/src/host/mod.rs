@@ -54,7 +54,7 @@ pub struct HostConsts {
     /// Class of each field for a call of which nothing is known yet: that of *absent*. Aligned to eight bytes.
     pub absent: [u32; field::COUNT],
 }
-bytes!(HostConsts: 856);
+bytes!(HostConsts: 864);
 
 /// A quick word: whatever else is known of a call, this decides.
 pub const QUICK: u32 = 1 << 31;

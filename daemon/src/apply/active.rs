@@ -64,7 +64,12 @@ impl Meaning {
     }
 
     fn interface(&self, link: &Link) -> Interface {
-        Interface { ingress: self.ingress.class(&link.name), egress: self.egress.class(&link.name) }
+        Interface {
+            ingress: self.ingress.class(&link.name),
+            egress: self.egress.class(&link.name),
+            address: link.address,
+            zero: 0,
+        }
     }
 }
 

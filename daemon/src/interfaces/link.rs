@@ -19,6 +19,10 @@ pub struct Link {
     pub hardware: bool,
     /// It is a bridge, veth, tun or tap: covered only when the policy names it.
     pub only_when_named: bool,
+    /// It is one end of a veth pair.
+    pub veth: bool,
+    /// Its link-layer address, if that is an Ethernet's; zeros otherwise.
+    pub address: [u8; 6],
 }
 
 /// What frames begin with.
@@ -63,17 +67,23 @@ impl Link {
             master: None,
             hardware: false,
             only_when_named: false,
+            veth: false,
+            address: [0; 6],
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Controller(master) if *master != 0 => link.master = Some(*master),
+                LinkAttribute::Address(address) => {
+                    link.address = address.as_slice().try_into().unwrap_or_default();
+                }
                 LinkAttribute::ParentDevName(_) => link.hardware = true,
                 LinkAttribute::LinkInfo(infos) => {
                     let by_name = |info: &LinkInfo| {
                         matches!(info, LinkInfo::Kind(InfoKind::Bridge | InfoKind::Veth | InfoKind::Tun))
                     };
                     link.only_when_named = infos.iter().any(by_name);
+                    link.veth = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
                 }
                 _ => {}
             }

@@ -26,6 +26,8 @@ pub enum TcReason {
     VlanStripped,
     /// XDP programs expect an Ethernet header.
     NoEthernet,
+    /// What XDP sends out of a veth arrives only where the other end polls.
+    Answers,
 }
 
 impl TcReason {
@@ -36,6 +38,7 @@ impl TcReason {
             Self::Mark => "a rule reads `mark`, which XDP does not have",
             Self::VlanStripped => "a rule reads `vlan`, and the device may strip tags before XDP",
             Self::NoEthernet => "the device has no Ethernet header",
+            Self::Answers => "a rule rejects or protects, and a veth may lose the answers that XDP sends",
         }
     }
 }
@@ -76,6 +79,8 @@ pub struct Demand {
     pub reads_mark: bool,
     /// A rule of the ingress chain reads `vlan`.
     pub reads_vlan: bool,
+    /// The ingress chain rejects something, or gives SYN cookies.
+    pub answers: bool,
 }
 
 impl Demand {
@@ -89,6 +94,7 @@ impl Demand {
             egress: compiled.egress.is_some(),
             reads_mark: reads(MARK),
             reads_vlan: reads(VLAN),
+            answers: compiled.ingress.as_ref().is_some_and(|c| c.consts.answers | c.consts.cookies != 0),
         }
     }
 
@@ -125,6 +131,8 @@ impl Demand {
                 Some(TcReason::Mark)
             } else if self.reads_vlan && strips_vlan(&link.name) {
                 Some(TcReason::VlanStripped)
+            } else if self.answers && link.veth {
+                Some(TcReason::Answers)
             } else {
                 None
             };
@@ -148,6 +156,8 @@ mod tests {
             master: None,
             hardware: false,
             only_when_named: false,
+            veth: false,
+            address: [0; 6],
         }
     }
 
@@ -158,7 +168,7 @@ mod tests {
             Link { hardware: true, master: Some(4), ..link(3, "eth1") },
             Link { only_when_named: true, ..link(4, "br0") },
             Link { framing: Framing::Ip, ..link(5, "wg0") },
-            Link { only_when_named: true, ..link(6, "veth7") },
+            Link { only_when_named: true, veth: true, ..link(6, "veth7") },
             link(7, "bond0"),
             Link { framing: Framing::Other(32), hardware: true, ..link(8, "ib0") },
         ];
@@ -167,7 +177,7 @@ mod tests {
 
     fn demand(globs: Option<&[&str]>) -> Demand {
         let interfaces = globs.map(|list| list.iter().map(|glob| NameGlob((*glob).into())).collect());
-        Demand { interfaces, ingress: true, egress: true, reads_mark: false, reads_vlan: false }
+        Demand { interfaces, ingress: true, egress: true, reads_mark: false, reads_vlan: false, answers: false }
     }
 
     fn names(wanted: &BTreeMap<u32, Wanted>) -> Vec<&str> {
@@ -208,6 +218,10 @@ mod tests {
         assert_eq!(hook(vlan, "eth0", false), Some(Ingress::Xdp));
         let mark = Demand { reads_mark: true, ..all.clone() };
         assert_eq!(hook(mark, "eth0", false), Some(Ingress::Tc(TcReason::Mark)));
+        let answers = Demand { answers: true, ..all.clone() };
+        assert_eq!(hook(answers.clone(), "veth7", false), Some(Ingress::Tc(TcReason::Answers)));
+        assert_eq!(hook(answers, "eth0", false), Some(Ingress::Xdp));
+        assert_eq!(hook(all.clone(), "veth7", false), Some(Ingress::Xdp));
         assert_eq!(hook(Demand { ingress: false, ..all.clone() }, "eth0", false), None);
         let neither = Demand { ingress: false, egress: false, ..all };
         assert!(neither.wanted(&machine(), &BTreeSet::new(), |_| false).0.is_empty());

@@ -93,6 +93,8 @@ impl Journal {
         let bytes = lines(records).map_err(failed)?;
         if !self.writable {
             self.file = File::options().append(true).read(true).open(&self.path).map_err(failed)?;
+            // What a crash left of a last record.
+            self.file.set_len(self.bytes).map_err(failed)?;
             self.writable = true;
         }
         let before = self.bytes;

@@ -118,8 +118,9 @@ impl Kernel {
         }
     }
 
+    /// Adds the packet to a counter of the chain.
     #[inline(always)]
-    fn count(&self, line: u32) {
+    pub fn count(&self, line: u32) {
         report::count(self.consts, line, self.tally);
     }
 }

@@ -4,8 +4,9 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use ringfence_abi::{
     chain::{ChainConsts, MAX_CONTINUATIONS},
     explain::Answer,
+    verdict::ACCEPT,
 };
-use ringfence_engine::{judge::Judgement, ro};
+use ringfence_engine::{judge::Judgement, ro, search::passes};
 
 use crate::maps::{COUNTERS, EXPLAIN_OUT};
 
@@ -67,7 +68,8 @@ pub fn explain_decided(judgement: Judgement) {
         unsafe {
             (*answer).line = judgement.outcome.line;
             (*answer).entry = judgement.entry;
-            (*answer).verdict = judgement.outcome.verdict;
+            let accepts = passes(judgement.outcome);
+            (*answer).verdict = if accepts { u32::from(ACCEPT) } else { judgement.outcome.verdict };
         }
     }
 }

@@ -7,8 +7,8 @@ use ringfence_abi::{
         BLOCK, ChainConsts, DST, DST_SETS, IP, MAX_ARENA, MAX_CHAIN_SETS, MAX_CONTINUATIONS, MAX_RULES, ORDER,
         SETS_PER_FIELD, SRC, SRC_SETS,
     },
-    counter::BUILTINS,
-    verdict::FLAG_AUDIT,
+    counter::{ANSWER_NAMES, BUILTINS, COOKIE_NAMES},
+    verdict::{FLAG_AUDIT, PROTECT},
     zeroed,
 };
 
@@ -37,7 +37,13 @@ pub(super) fn compile(
     let rules: Vec<Entry<'_>> = chain
         .rules
         .iter()
-        .map(|rule| Entry { name: &rule.name, at: rule.at, verdict: rule.verdict, audit: rule.audit })
+        .map(|rule| Entry {
+            name: &rule.name,
+            at: rule.at,
+            verdict: rule.verdict,
+            audit: rule.audit,
+            protect: rule.protect,
+        })
         .collect();
     let of_rules: Vec<usize> = positions.iter().map(|position| position.rule).collect();
     let watched = continuing(&rules, &of_rules);
@@ -65,12 +71,16 @@ pub(super) fn compile(
     }
     check_continuations(&rules, name, &watched, &fields)?;
 
+    let answers = BUILTINS + chain.rules.len() as u32;
+    let cookies = answers + if rejects(chain) { ANSWER_NAMES.len() as u32 } else { 0 };
     let mut consts = ChainConsts {
-        default_verdict: u32::from(chain.default.code()),
+        default_verdict: u32::from(if chain.protect { PROTECT } else { chain.default.code() }),
         audit: u32::from(policy.mode == Mode::Audit),
         floor: policy.floor.iter().enumerate().map(|(line, on)| u32::from(*on) << line).sum(),
         counter_base,
-        counters: BUILTINS + chain.rules.len() as u32,
+        counters: cookies + if protects(chain) { COOKIE_NAMES.len() as u32 } else { 0 },
+        answers: if rejects(chain) { answers } else { 0 },
+        cookies: if protects(chain) { cookies } else { 0 },
         src_set_count: src_sets.len() as u32,
         dst_set_count: dst_sets.len() as u32,
         src_sets: ids(&src_sets),
@@ -84,15 +94,32 @@ pub(super) fn compile(
     Ok(CompiledChain { consts, arena, interfaces, classes })
 }
 
+/// Whether the chain has anything to answer.
+pub(super) fn rejects(chain: &Chain) -> bool {
+    let mut verdicts = chain.rules.iter().filter(|rule| !rule.audit).map(|rule| rule.verdict);
+    chain.default == Verdict::Reject || verdicts.any(|verdict| verdict == Verdict::Reject)
+}
+
+/// Whether the chain gives SYN cookies.
+pub(super) fn protects(chain: &Chain) -> bool {
+    chain.protect || chain.rules.iter().any(|rule| rule.protect)
+}
+
 /// What the tables keep of a rule.
 pub(super) struct Entry<'a> {
     pub(super) name: &'a str,
     pub(super) at: Location,
     pub(super) verdict: Verdict,
     pub(super) audit: bool,
+    pub(super) protect: bool,
 }
 
 impl Entry<'_> {
+    /// The byte in the tables.
+    fn code(&self) -> u8 {
+        if self.protect { PROTECT } else { self.verdict.code() }
+    }
+
     /// It is counted and evaluation goes on.
     pub(super) fn continues(&self) -> bool {
         self.audit || self.verdict == Verdict::Count
@@ -194,7 +221,7 @@ pub(super) fn write(
         let rule = &rules[number];
         let flags = if rule.audit { FLAG_AUDIT } else { 0 };
         let line = u64::from(builtins) + number as u64;
-        line | u64::from(rule.verdict.code()) << 32 | u64::from(flags) << 40
+        line | u64::from(rule.code()) << 32 | u64::from(flags) << 40
     }));
     let all = bitmap_of_all(positions.len());
     let wild: Vec<Vec<u64>> = fields

@@ -7,11 +7,11 @@ use std::{
 };
 
 use ringfence_abi::{
-    counter::{BUILTINS, FLOOR_NAMES, MALFORMED_NAMES},
+    counter::{ANSWER_NAMES, BUILTINS, COOKIE_NAMES, FLOOR_NAMES, MALFORMED_NAMES},
     host,
 };
 
-use super::Line;
+use super::{Line, chain};
 use crate::{
     model::{AddressMatch, Chain, HostChain, Policy, Rule, Verdict, host_word},
     ranges::AddressRanges,
@@ -41,6 +41,13 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
         at: Some(rule.at),
         content: sets.content(policy, rule),
     }));
+    if chain::rejects(chain) {
+        lines.extend(ANSWER_NAMES.map(|outcome| builtin(outcome.into(), "count")));
+    }
+    if chain::protects(chain) {
+        let verbs = ["count", "drop", "drop"];
+        lines.extend(COOKIE_NAMES.into_iter().zip(verbs).map(|(came, verb)| builtin(came.into(), verb)));
+    }
     lines
 }
 
@@ -87,6 +94,9 @@ impl SetHashes {
         let mut hash = Fnv::default();
         let m = &rule.matches;
         (rule.verdict, rule.audit).hash(&mut hash);
+        if rule.protect {
+            "syn-flood".hash(&mut hash);
+        }
         (&m.proto, &m.port, &m.source_port, &m.interface, &m.family, &m.flags, &m.icmp).hash(&mut hash);
         (&m.vlan, &m.dscp, &m.mark, &m.length, &m.fragment, &m.state).hash(&mut hash);
         for side in [&m.from, &m.to] {

@@ -70,7 +70,8 @@ impl InterfaceClasses {
 /// What a counter counts: the index that travels with the compiled policy, so that reports never re-read the YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// `default`, `floor/NAME`, `malformed/NAME`, `dynamic`, `continuations`, `tables`, `unknown`, or a rule's name.
+    /// `default`, `floor/NAME`, `malformed/NAME`, `dynamic`, `continuations`, `tables`, `unknown`,
+    /// `reject/NAME`, or a rule's name.
     pub name: String,
     /// Whether the name was given by the policy's author or is one of the reserved ones.
     pub named: bool,

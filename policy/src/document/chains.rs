@@ -155,7 +155,22 @@ impl<'b, 'c, 'n, 't> Builder<'b, 'c, 'n, 't> {
             let help = "answers would be refused, too: begin with `- accept: {state: [established, related]}`, or say `stateless: true`";
             self.cx.problems.error(default_at, Complaint::new(message).help(help));
         }
-        Some(Chain { default, default_at: default_at.location(), rules: flat.rules })
+        if let Some(span) = parts.protect {
+            self.protected(span, name);
+            for rule in flat.rules.iter_mut().filter(|rule| rule.verdict == Verdict::Accept) {
+                rule.protect = true;
+            }
+        }
+        let protect = parts.protect.is_some() && default == Verdict::Accept;
+        Some(Chain { default, default_at: default_at.location(), protect, rules: flat.rules })
+    }
+
+    // Only connections from elsewhere begin with a SYN to this host.
+    fn protected(&mut self, at: Span, chain: &str) {
+        if chain != CHAINS[0] {
+            let complaint = Complaint::new(format!("`protect` in `{chain}`"));
+            self.cx.problems.error(at, complaint.help("SYN floods arrive: it belongs into `ingress`"));
+        }
     }
 
     fn flatten(&mut self, written: &Use<'n>, chain: &'static str, flat: &mut Flat) {
@@ -236,12 +251,20 @@ impl<'b, 'c, 'n, 't> Builder<'b, 'c, 'n, 't> {
                 format!("the rule `{name}` can never match: its `{fields}` and that of `when` exclude each other"),
             );
         }
+        if let Some(span) = rule.protect {
+            self.protected(span, chain);
+            if fields.matches.proto.as_ref().is_some_and(|proto| !proto.contains(6)) {
+                let message = format!("`protect` on the rule `{name}`, which matches no TCP");
+                self.cx.problems.error(span, Complaint::new(message).help("say `proto: tcp`, or leave it out"));
+            }
+        }
         flat.rules.push(model::Rule {
             name,
             named: rule.name.is_some(),
             at: rule.at.location(),
             verdict: rule.verdict,
             audit: rule.audit,
+            protect: rule.protect.is_some(),
             matches: fields.matches.clone(),
         });
     }

@@ -10,14 +10,12 @@ use super::source::Span;
 pub(super) enum Part {
     Limit,
     Add,
-    Protect,
     Log,
 }
 
-const PARTS: [(Part, &str); 4] = [
+const PARTS: [(Part, &str); 3] = [
     (Part::Limit, "`limit` needs rate limits, which this version does not have"),
     (Part::Add, "`add` needs rules that fill sets, which this version does not have"),
-    (Part::Protect, "`protect` needs SYN cookies, which this version does not have"),
     (Part::Log, "`log` needs events, which this version does not have; rules are counted without it"),
 ];
 // Places named in a message; a policy may have thousands.

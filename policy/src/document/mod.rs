@@ -207,7 +207,7 @@ fn read(
     }
     let files: Vec<File<'_, '_>> = trees.iter().map(|(root, base)| File { root, base }).collect();
     let mut deferred = Deferred::default();
-    let outline = outline::read(&files, names, &mut deferred, problems);
+    let outline = outline::read(&files, names, problems);
     let mut sets = Sets::new(incomplete, copies);
     for (entries, base) in &outline.sets {
         sets.declare(entries, base, names, problems);
@@ -271,7 +271,7 @@ fn follow_both(ingress: &mut Option<Chain>, egress: &mut Option<Chain>) {
         chain.as_ref().is_some_and(|chain| chain.rules.iter().any(|rule| rule.matches.state.is_some()))
     };
     let accepting =
-        |beside: &Chain| Chain { default: Verdict::Accept, default_at: beside.default_at, rules: Vec::new() };
+        |beside: &Chain| Chain { default: Verdict::Accept, default_at: beside.default_at, protect: false, rules: Vec::new() };
     if reads(ingress) && egress.is_none() {
         *egress = ingress.as_ref().map(accepting);
     } else if reads(egress) && ingress.is_none() {

@@ -6,7 +6,6 @@ use std::path::Path;
 use ringfence_abi::counter::FLOOR_NAMES;
 
 use super::connections::Written;
-use super::deferred::{Deferred, Part};
 use super::node::{flag, parse, place};
 use super::problems::{Complaint, Problems};
 use super::rules::check_protect;
@@ -32,6 +31,8 @@ pub(super) struct ChainParts<'n, 't> {
     /// It was written, even if wrongly.
     pub default_written: bool,
     pub stateless: Option<(bool, Span)>,
+    /// Where `protect` stands.
+    pub protect: Option<Span>,
     /// The `rules:` of each file.
     pub rules: Vec<(u32, &'n [Node<'t>])>,
 }
@@ -51,13 +52,8 @@ pub(super) struct Outline<'n, 't> {
 }
 
 /// Reads the top level of all files.
-pub(super) fn read<'n, 't>(
-    files: &[File<'n, 't>],
-    names: &[String],
-    deferred: &mut Deferred,
-    problems: &mut Problems,
-) -> Outline<'n, 't> {
-    let mut reader = Reader { outline: Outline::default(), names, deferred, problems };
+pub(super) fn read<'n, 't>(files: &[File<'n, 't>], names: &[String], problems: &mut Problems) -> Outline<'n, 't> {
+    let mut reader = Reader { outline: Outline::default(), names, problems };
     for file in files {
         reader.file(file);
     }
@@ -67,7 +63,6 @@ pub(super) fn read<'n, 't>(
 struct Reader<'r, 'n, 't> {
     outline: Outline<'n, 't>,
     names: &'r [String],
-    deferred: &'r mut Deferred,
     problems: &'r mut Problems,
 }
 
@@ -229,8 +224,8 @@ impl<'n, 't> Reader<'_, 'n, 't> {
                     }
                 }
                 "protect" => {
-                    self.deferred.add(Part::Protect, *at);
                     check_protect(value, self.problems);
+                    self.outline.chains[index].protect = Some(*at);
                 }
                 _ => {
                     let known = ["default", "rules", "stateless", "protect"];

@@ -28,6 +28,8 @@ pub(super) struct Rule<'n> {
     pub at: Span,
     pub verdict: Verdict,
     pub audit: bool,
+    /// Where `protect` stands.
+    pub protect: Option<Span>,
     pub fields: Fields,
 }
 
@@ -50,6 +52,7 @@ struct Keys<'n, 't> {
     verbs: Vec<(Verb, &'n str, &'n Node<'t>)>,
     name: Option<(&'n str, Span)>,
     audit: Option<Span>,
+    protect: Option<Span>,
     when: Option<(Span, &'n Node<'t>)>,
     limit: Option<&'n Node<'t>>,
     // Keys that only a rule with a verdict has.
@@ -120,8 +123,8 @@ impl<'n, 't> Context<'_, 'n, 't> {
                 self.check_add(value);
             }
             "protect" => {
-                self.deferred.add(Part::Protect, *at);
                 check_protect(value, self.problems);
+                keys.protect = Some(*at);
             }
             "log" => {
                 self.deferred.add(Part::Log, *at);
@@ -177,11 +180,18 @@ impl<'n, 't> Context<'_, 'n, 't> {
             self.problems
                 .error(span, Complaint::new(format!("`mode: audit` on `{word}`, which refuses nothing")).help(help));
         }
+        if let Some(span) = keys.protect
+            && verdict != Verdict::Accept
+        {
+            let message = format!("`protect` on `{word}`, which lets no connection begin");
+            self.problems.error(span, Complaint::new(message).help("it stands beside `accept`"));
+        }
         if let Some(limit) = keys.limit {
             check_limit(limit, verdict, word, self.problems);
         }
         let fields = self.fields(value)?;
-        Some(Written::Rule(Rule { name: keys.name, at, verdict, audit: keys.audit.is_some(), fields }))
+        let (audit, protect) = (keys.audit.is_some(), keys.protect);
+        Some(Written::Rule(Rule { name: keys.name, at, verdict, audit, protect, fields }))
     }
 
     fn check_add(&mut self, node: &'n Node<'t>) {

@@ -38,6 +38,28 @@ fn flags_and_icmp_messages() {
 }
 
 #[test]
+fn a_chain_protects_all_that_it_accepts() {
+    let rules = "rules: [{accept: {proto: tcp}}, {drop: {proto: udp}}, {count: any}]";
+    let protected = |keys: &str| {
+        let text = format!("ringfence: 1\nnetwork:\n  ingress: {{default: accept, {keys}{rules}}}\n");
+        let chain = accepts(&text).policy.ingress.unwrap();
+        (chain.protect, chain.rules.iter().map(|rule| rule.protect).collect::<Vec<_>>())
+    };
+    assert_eq!(protected("protect: syn-flood, "), (true, vec![true, false, false]));
+    assert_eq!(protected(""), (false, vec![false, false, false]));
+    let text = "ringfence: 1\nnetwork:\n  ingress:\n    default: accept\n    rules:\n      - accept: {port: 80, proto: tcp}\n        protect: syn-flood\n      - accept: any\n";
+    let compiled = ringfence_policy::compile::compile(&accepts(text).policy).unwrap();
+    let names: Vec<&str> = compiled.lines.iter().map(|line| line.name.as_str()).collect();
+    let consts = compiled.ingress.unwrap().consts;
+    assert_eq!((consts.answers, consts.default_verdict), (0, 1));
+    let of_cookies = consts.cookies as usize;
+    assert_eq!(
+        names[of_cookies..consts.counters as usize],
+        ["syn-flood/cookie", "syn-flood/invalid", "syn-flood/failed"]
+    );
+}
+
+#[test]
 fn a_policy_keeps_names_places_and_modes() {
     let text = "ringfence: 1\nmode: audit\nnetwork:\n  interfaces: [eth0, \"wg*\"]\n  ingress:\n    default: drop\n    stateless: true\n    rules:\n      - reject: any\n        name: all\n        mode: audit\n      - count: any\n  egress: {default: accept}\n";
     let policy = accepts(text).policy;

@@ -42,10 +42,10 @@ fn every_verb_and_the_keys_beside_it() {
 
 #[test]
 fn what_comes_later_is_checked_and_refused_once_a_kind() {
-    let rules = "accept: {state: [established, related]}\n      - drop: {state: new}\n        limit: {over: 10/minute, burst: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        protect: syn-flood\n        limit: {rate: 10MiB/s}\n        log: true";
+    let rules = "accept: {state: [established, related]}\n      - drop: {state: new}\n        limit: {over: 10/minute, burst: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        limit: {rate: 10MiB/s}\n        log: true";
     let said = says(&with_rule(rules));
     let count = |part: &str| said.iter().filter(|line| line.contains(part)).count();
-    for part in ["`state` needs", "`limit` needs", "`add` needs", "`log` needs", "`protect` needs"] {
+    for part in ["`state` needs", "`limit` needs", "`add` needs", "`log` needs"] {
         assert_eq!(count(part), 1, "{part}: {said:#?}");
     }
     assert_eq!(said.len(), 5);
@@ -71,6 +71,8 @@ fn what_comes_later_is_checked_and_refused_once_a_kind() {
         ("drop: any\n        log: {sample: 100}", "expected a fraction"),
         ("drop: any\n        log: {often: 1}", "unknown key of `log`"),
         ("drop: any\n        protect: syn", "unknown protection"),
+        ("drop: any\n        protect: syn-flood", "`protect` on `drop`"),
+        ("accept: {proto: udp}\n        protect: syn-flood", "matches no TCP"),
     ] {
         refuses(&with_rule(rule), fragment);
     }
@@ -137,9 +139,13 @@ fn chains_have_a_default_and_say_that_they_are_stateless() {
         "{default: reject, stateless: true}",
         "{default: accept}",
         "{default: accept, rules: [{drop: any}]}",
+        "{default: accept, protect: syn-flood}",
     ] {
         accepts(&chain(keys));
     }
+    refuses(&chain("{default: accept}\n  egress: {default: accept, protect: syn-flood}"), "it belongs into `ingress`");
+    let in_egress = "{default: accept}\n  egress: {default: accept, rules: [{accept: any, protect: syn-flood}]}";
+    refuses(&chain(in_egress), "it belongs into `ingress`");
     for (keys, fragment) in [
         ("{rules: [{drop: any}]}", "`ingress` has no `default`"),
         ("{default: drop}", "say `stateless: true`"),
@@ -150,7 +156,7 @@ fn chains_have_a_default_and_say_that_they_are_stateless() {
         ("{defualt: accept}", "did you mean `default`?"),
         ("{default: accept, rules: {drop: any}}", "expected a list of rules"),
         ("{default: accept, stateless: maybe}", "expected `true` or `false`"),
-        ("{default: accept, protect: syn-flood}", "`protect` needs"),
+        ("{default: accept, protect: syn-floods}", "unknown protection"),
         ("[drop]", "expected a mapping with `default` and `rules`"),
     ] {
         refuses(&chain(keys), fragment);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -12,12 +12,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use ringfence_tests::{
     daemon::Daemon,
-    netns::{Frame, Host, Tap, Transport},
+    netns::{Cable, Frame, Host, Tap, Transport, Tun},
     show::{ctl, paint, say},
 };
 
 const POLICY: &str = include_str!("../../../examples/web-server.yaml");
-/// The example leaves the interfaces to the machine; a veth counts only when it is named.
+/// The example leaves the interfaces to the machine; a tap device counts only when it is named.
 const INTERFACES: &str = "ringfence: 1\nnetwork: {interfaces: [eth0]}\n";
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -42,12 +42,13 @@ struct Demo {
     server: Arc<Host>,
     outside: Host,
     daemon: Daemon,
+    _cable: Cable,
 }
 
 impl Demo {
     fn new() -> Result<Self> {
         let (server, outside) = (Arc::new(Host::new()?), Host::new()?);
-        server.veth("eth0", &outside, "eth0")?;
+        let cable = Cable::new(Tun::ethernet(&server, "eth0")?, Tun::ethernet(&outside, "eth0")?);
         server.up("eth0")?;
         outside.up("eth0")?;
         for (host, address, prefix) in [
@@ -69,7 +70,7 @@ impl Demo {
         fs::create_dir(daemon.path("policy"))?;
         daemon.write("policy/web-server.yaml", packets_half()?)?;
         daemon.write("policy/interfaces.yaml", INTERFACES)?;
-        Ok(Self { server, outside, daemon })
+        Ok(Self { server, outside, daemon, _cable: cable })
     }
 
     fn tell(mut self) -> Result<()> {
@@ -87,6 +88,7 @@ impl Demo {
         self.visit("SSH, as anybody", VISITOR, 22, false)?;
         self.visit("SSH, as an administrator", ADMIN, 22, true)?;
         self.leave()?;
+        self.refuse()?;
         self.scan()?;
 
         say("Why was SSH refused?");
@@ -148,7 +150,7 @@ impl Demo {
 
     fn connect(&self, what: &str, from: IpAddr, to: SocketAddr, expected: bool) -> Result<()> {
         let answer = self.outside.run(|| ask(from, to))?;
-        show(what, &format!("{from} -> {to}"), answer.as_deref());
+        show(what, &format!("{from} -> {to}"), answer.as_deref().map_or(Visit::Silence, Visit::Answered));
         ensure!(answer.is_some() == expected, "{what}: the demo expected otherwise");
         Ok(())
     }
@@ -157,8 +159,22 @@ impl Demo {
     fn leave(&self) -> Result<()> {
         let metadata = SocketAddr::from(([169, 254, 169, 254], 80));
         let answer = self.server.run(|| ask(SERVER.into(), metadata))?;
-        show("the cloud's credentials, from inside", &format!("{SERVER} -> {metadata}"), answer.as_deref());
+        show(
+            "the cloud's credentials, from inside",
+            &format!("{SERVER} -> {metadata}"),
+            answer.as_deref().map_or(Visit::Silence, Visit::Answered),
+        );
         ensure!(answer.is_none(), "somebody answered at {metadata}");
+        Ok(())
+    }
+
+    /// A rejected visitor does not wait: the connection is refused as by a closed port.
+    fn refuse(&self) -> Result<()> {
+        let ident = SocketAddr::new(SERVER.into(), 113);
+        let result = self.outside.run(|| TcpStream::connect_timeout(&ident, PATIENCE))?;
+        let told = result.err().is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        ensure!(told, "ident: the demo expected a refusal");
+        show("ident, which is rejected", &format!("{ROUTER} -> {ident}"), Visit::Refused);
         Ok(())
     }
 
@@ -166,13 +182,16 @@ impl Demo {
         let tap = Tap::new(&self.outside, "eth0")?;
         let (source, destination) = (self.outside.mac("eth0")?, self.server.mac("eth0")?);
         let before = self.daemon.counters()?;
-        for port in 8000..8000 + SCANNED {
-            let transport = Transport::Tcp { source: 4000, destination: port, flags: 2 };
+        for sent in 0..SCANNED {
+            let transport = Transport::Tcp { source: 4000, destination: 8000 + sent, flags: 2 };
             tap.send(&Frame::new(SCANNER.into(), SERVER.into(), transport).bytes(source, destination)?)?;
+            // The cable holds a few hundred.
+            if (sent + 1) % 100 == 0 {
+                self.daemon.counted(&before, "ingress", "default", (sent + 1).into())?;
+            }
         }
-        self.daemon.counted(&before, "ingress", "default", SCANNED.into())?;
         let dropped = self.daemon.counters()?.packets("ingress", "default")? - before.packets("ingress", "default")?;
-        show("a port scan", &format!("{SCANNER} -> {SERVER}"), None);
+        show("a port scan", &format!("{SCANNER} -> {SERVER}"), Visit::Silence);
         println!("    {SCANNED} frames sent, {dropped} dropped at XDP, before the kernel made anything of them");
         Ok(())
     }
@@ -195,8 +214,19 @@ fn ask(from: IpAddr, to: SocketAddr) -> Option<String> {
     String::from_utf8_lossy(&bytes[..length]).lines().next().map(str::to_owned)
 }
 
-fn show(what: &str, way: &str, answer: Option<&str>) {
-    let (verdict, colour) = if answer.is_some() { ("accepted", 32) } else { ("dropped", 31) };
+/// What came of a visit.
+enum Visit<'a> {
+    Answered(&'a str),
+    Refused,
+    Silence,
+}
+
+fn show(what: &str, way: &str, visit: Visit<'_>) {
+    let (verdict, colour, answer) = match visit {
+        Visit::Answered(line) => ("accepted", 32, line),
+        Visit::Refused => ("rejected", 31, "refused at once"),
+        Visit::Silence => ("dropped", 31, "no answer"),
+    };
     let verdict = paint(&format!("{verdict:8}"), colour);
-    println!("  {verdict}  {what:36}  {way:38}  {}", answer.unwrap_or("no answer"));
+    println!("  {verdict}  {what:36}  {way:38}  {answer}");
 }

@@ -85,7 +85,8 @@ impl Programs {
         let class = |chain: &Option<ringfence_policy::compile::CompiledChain>| {
             chain.as_ref().map_or(0, |chain| chain.interfaces.class(name))
         };
-        let interface = Interface { ingress: class(&compiled.ingress), egress: class(&compiled.egress) };
+        let interface =
+            Interface { ingress: class(&compiled.ingress), egress: class(&compiled.egress), ..Interface::default() };
         loaded.set_interface(ifindex, &interface).expect("an interface can be entered");
         // Two names may share the loopback's number: it is entered again for each packet.
         if !loopback {

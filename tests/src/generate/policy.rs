@@ -83,12 +83,13 @@ fn chain(rng: &mut Rng, pool: &Pool, shape: Shape, dynamic: u16) -> Chain {
                 at,
                 verdict,
                 audit,
+                protect: false,
                 matches: conditions(rng, pool, &lists, exact),
             }
         })
         .collect();
     let default = pick(rng, &[Verdict::Accept, Verdict::Drop, Verdict::Drop, Verdict::Reject]);
-    Chain { default, default_at: Location { file: 0, line: 99, column: 5 }, rules }
+    Chain { default, default_at: Location { file: 0, line: 99, column: 5 }, protect: false, rules }
 }
 
 /// The conditions of a rule; in a large chain they are narrow ones, so that packets get past the first rules.

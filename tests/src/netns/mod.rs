@@ -1,12 +1,14 @@
 //! Small networks of network namespaces. Nothing here touches the machine's own interfaces, and nothing is left behind:
 //! a [`Host`]'s namespaces live as long as a file descriptor, socket or process of theirs, also when a test panics.
 
+mod cable;
 mod frame;
 mod link;
 mod site;
 mod tap;
 mod tun;
 
+pub use cable::Cable;
 pub use frame::{Frame, Transport};
 pub use site::{CLIENT, Direction, SERVER, STRANGER, Site, Wire, families};
 pub use tap::Tap;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Frame, Host, Tap};
+use super::{Cable, Frame, Host, Tap, Tun};
 
 /// The server's addresses.
 pub const SERVER: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
@@ -17,20 +17,33 @@ pub const CLIENT: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(192, 0, 2, 2), Ipv6Addr:
 pub const STRANGER: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(192, 0, 2, 66), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x66));
 
-/// A server and a client, each with an `eth0`, joined by a veth pair.
+/// A server and a client, each with an `eth0`, joined by a veth pair or a cable.
 #[derive(Debug)]
 pub struct Site {
     /// What Ringfence protects.
     pub server: Arc<Host>,
     /// Where the traffic comes from.
     pub client: Arc<Host>,
+    // In place of the veth pair.
+    _cable: Option<Cable>,
 }
 
 impl Site {
     /// Both hosts, connected and with addresses of both families.
     pub fn new() -> Result<Self> {
+        Self::joined(|server, client| server.veth("eth0", client, "eth0").map(|()| None))
+    }
+
+    /// The same with tap devices instead of a veth pair.
+    pub fn cabled() -> Result<Self> {
+        Self::joined(|server, client| {
+            Ok(Some(Cable::new(Tun::ethernet(server, "eth0")?, Tun::ethernet(client, "eth0")?)))
+        })
+    }
+
+    fn joined(join: impl FnOnce(&Host, &Host) -> Result<Option<Cable>>) -> Result<Self> {
         let (server, client) = (Arc::new(Host::new()?), Arc::new(Host::new()?));
-        server.veth("eth0", &client, "eth0")?;
+        let cable = join(&server, &client)?;
         for (host, addresses) in [(&server, &[SERVER][..]), (&client, &[CLIENT, STRANGER])] {
             host.up("eth0")?;
             for &(v4, v6) in addresses {
@@ -38,7 +51,7 @@ impl Site {
                 host.address("eth0", v6, 64)?;
             }
         }
-        Ok(Self { server, client })
+        Ok(Self { server, client, _cable: cable })
     }
 
     /// A way to send hand-made frames from the client to the server, or back.

@@ -27,6 +27,8 @@ const TESTS: [&str; 17] = [
     "dynamic",
     "interfaces",
     "l3_devices",
+    "reject",
+    "reject_frames",
     "tcx",
     "vlan_devices",
     "upgrade",

@@ -172,7 +172,7 @@ fn a_full_table_of_interfaces_says_so_and_goes_on_judging() {
         let loaded = load(&kernel, 1, Some(Verdict::Drop), None);
         kernel.flip(loaded.slot, loaded.slot, 0);
         kernel.attach(device("a"), Some(IngressHook::Xdp), false).unwrap();
-        let interface = Interface { ingress: 0, egress: 0 };
+        let interface = Interface::default();
         let full = (1000..20_000).find_map(|index| loaded.set_interface(index, &interface).err()).unwrap();
         assert!(matches!(full, KernelError::Full { limit: 16_384, .. }), "{full}");
         assert_eq!(captured("a", || send_frames("b", 10)), 0, "what is not in the table is judged all the same");

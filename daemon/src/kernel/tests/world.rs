@@ -152,7 +152,7 @@ fn packet_socket(name: &str) -> std::os::fd::OwnedFd {
 /// A policy of two defaults; `None`: it has no such chain.
 pub fn policy(ingress: Option<Verdict>, egress: Option<Verdict>) -> Compiled {
     let at = Location { file: 0, line: 1, column: 1 };
-    let chain = |default| Chain { default, default_at: at, rules: Vec::new() };
+    let chain = |default| Chain { default, default_at: at, protect: false, rules: Vec::new() };
     let policy = Policy {
         mode: Mode::Enforce,
         files: vec!["test.yaml".to_owned()],

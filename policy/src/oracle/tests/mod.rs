@@ -47,7 +47,7 @@ fn syn() -> Fields {
 }
 
 fn rule(verdict: Verdict, matches: Match) -> Rule {
-    Rule { name: verdict.word().to_owned(), named: true, at: AT, verdict, audit: false, matches }
+    Rule { name: verdict.word().to_owned(), named: true, at: AT, verdict, audit: false, protect: false, matches }
 }
 
 fn policy(default: Verdict, rules: Vec<Rule>) -> Policy {
@@ -58,7 +58,7 @@ fn policy(default: Verdict, rules: Vec<Rule>) -> Policy {
         interfaces: None,
         floor: [true; 7],
         connections: Connections::default(),
-        ingress: Some(Chain { default, default_at: AT, rules }),
+        ingress: Some(Chain { default, default_at: AT, protect: false, rules }),
         egress: None,
         host: HostChain::implicit(),
         tests: Vec::new(),
