@@ -4,6 +4,7 @@ use ringfence_abi::chain::VLAN_ABSENT;
 
 use super::*;
 use crate::{
+    deep::Deep,
     parse::{Link, parse},
     slice::SliceFrame,
 };
@@ -37,7 +38,7 @@ fn v6(last: u8) -> [u8; 16] {
 fn fields(packet: &[u8]) -> Fields {
     let mut fields = Fields::default();
     let frame = SliceFrame { bytes: packet, segment: 0 };
-    parse(&frame, Link { l3: true, tag: VLAN_ABSENT }, &mut fields).unwrap();
+    parse(&frame, Link { l3: true, tag: VLAN_ABSENT, deep: false }, &mut fields, &mut Deep::default()).unwrap();
     fields
 }
 

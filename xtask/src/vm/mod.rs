@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 17] = [
+const TESTS: [&str; 19] = [
     "netns",
     "fields",
     "traffic",
