@@ -270,8 +270,12 @@ fn follow_both(ingress: &mut Option<Chain>, egress: &mut Option<Chain>) {
     let reads = |chain: &Option<Chain>| {
         chain.as_ref().is_some_and(|chain| chain.rules.iter().any(|rule| rule.matches.state.is_some()))
     };
-    let accepting =
-        |beside: &Chain| Chain { default: Verdict::Accept, default_at: beside.default_at, protect: false, rules: Vec::new() };
+    let accepting = |beside: &Chain| Chain {
+        default: Verdict::Accept,
+        default_at: beside.default_at,
+        protect: false,
+        rules: Vec::new(),
+    };
     if reads(ingress) && egress.is_none() {
         *egress = ingress.as_ref().map(accepting);
     } else if reads(egress) && ingress.is_none() {

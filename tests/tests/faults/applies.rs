@@ -159,7 +159,7 @@ fn a_thousand_applies_leave_nothing_behind() -> Result<()> {
     let pid = scene.daemon.pid()?;
     let have = || -> Result<_> {
         let open = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-        let census = scene.site.server.run(|| census(Path::new("/sys/fs/bpf/ringfence/v1")))??;
+        let census = scene.site.server.run(|| census(&pins()))??;
         let threads = fs::read_dir(format!("/proc/{pid}/task"))?.count();
         Ok((open, census, scene.pins()?.len(), below(&scene.daemon.path("state"))?.len(), threads))
     };

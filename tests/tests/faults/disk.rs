@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use ringfence_api::Status;
 
 use super::{
-    scene::{Scene, policy},
+    scene::{Scene, pins, policy},
     traffic::Traffic,
 };
 
@@ -192,7 +192,7 @@ fn pins_that_are_removed_are_missed_and_the_next_daemon_makes_them_again() -> Re
     scene.apply(&policy(0, "eth0", "", "kept"), &[])?.done()?;
     // Links first, as `ringctl off` does it; nothing is attached to this machine's security hooks.
     for part in ["links", ""] {
-        let place = Path::new("/sys/fs/bpf/ringfence/v1").join(part);
+        let place = &pins().join(part);
         scene.site.server.run(|| fs::remove_dir_all(place))?.context("cannot remove the pins")?;
     }
     let reply = scene.apply(&policy(1, "eth0", "", "refused"), &[])?;

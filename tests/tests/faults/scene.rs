@@ -13,6 +13,7 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::signal::Signal,
 };
+use ringfence_abi::ABI_VERSION;
 use ringfence_api::{Generation, GenerationState, Status};
 use ringfence_tests::{
     daemon::{Counters, Daemon, Reply},
@@ -20,6 +21,11 @@ use ringfence_tests::{
 };
 
 use super::traffic::{CLOSED, EITHER, OPEN, Seen};
+
+/// Where this version pins, on every host.
+pub fn pins() -> PathBuf {
+    format!("/sys/fs/bpf/ringfence/v{ABI_VERSION}").into()
+}
 
 /// How long to wait for what must come: emulated machines are slow.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -188,7 +194,7 @@ impl Scene {
 
     /// The generations in the kernel. What is being built has no number.
     pub fn loaded(&self) -> Result<Vec<u64>> {
-        let pinned = self.site.server.run(|| names(Path::new("/sys/fs/bpf/ringfence/v1/gen")))??;
+        let pinned = self.site.server.run(|| names(&pins().join("gen")))??;
         pinned.iter().map(|name| Ok(name.split_once('-').context(name.clone())?.0.parse()?)).collect()
     }
 

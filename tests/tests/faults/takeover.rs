@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use ringfence_tests::{daemon::Daemon, netns::Site};
 
-use super::scene::{Scene, policy};
+use super::scene::{Scene, pins, policy};
 
 /// A policy that XDP can judge, and one that reads what only TC shows.
 const POLICIES: [&str; 2] = ["", "      - drop: {mark: 77}\n        name: marked\n"];
@@ -28,7 +28,7 @@ pub fn former(text: &str) -> Result<Scene> {
 pub fn is_taken_over(scene: &Scene) -> Result<()> {
     let status = scene.status()?;
     ensure!(status.exit_code() == 0 && status.lost.values().all(|&lost| lost == 0), "{status:?}");
-    ensure!(scene.pins()?.iter().all(|pin| pin.contains("/v1/")), "{:?}", scene.pins()?);
+    ensure!(scene.pins()?.iter().all(|pin| pin.starts_with(&*pins().to_string_lossy())), "{:?}", scene.pins()?);
     ensure!(!scene.site.server.run(|| std::path::Path::new("/sys/fs/bpf/ringfence/v0").exists())?, "v0 is there");
     Ok(())
 }

@@ -202,7 +202,7 @@ fn off_takes_the_programs_from_the_cgroup() {
         let left = crate::kernel::sys::attached(directory.as_raw_fd().cast_unsigned(), kind).unwrap();
         assert_eq!(left, Vec::<u32>::new());
         assert!(!cgroup.refuses(CALLS[0]));
-        assert!(!world.bpffs().join("v1").exists());
+        assert!(!world.bpffs().join(format!("v{}", ringfence_abi::ABI_VERSION)).exists());
     });
 }
 
