@@ -187,7 +187,9 @@ impl Notices {
                 // One directory may have several names.
                 Ok(watch) => {
                     let known = names.entry(watch).or_default();
-                    files.into_iter().for_each(|(name, files)| known.entry(name).or_default().extend(files));
+                    for (name, files) in files {
+                        known.entry(name).or_default().extend(files);
+                    }
                 }
                 Err(errno) => {
                     problem.get_or_insert_with(|| format!("{}: {}", directory.display(), errno.desc()));

@@ -196,7 +196,7 @@ impl Daemon {
         let running = control.running.as_ref().map(|running| running.number());
         let before = old.as_ref().map(|old| old.number()).filter(|&number| number != EMPTY);
         // New contents of a set file are the same policy: `rollback` goes to the one before it.
-        let before = before.filter(|_| !control.running.as_ref().is_some_and(|r| r.record.why == feeds::WHY));
+        let before = before.filter(|_| control.running.as_ref().is_none_or(|r| r.record.why != feeds::WHY));
         let written = control.standing.follow(|standing| {
             standing.running = running;
             standing.previous = before.filter(|number| Some(*number) != running).or(standing.previous);

@@ -296,6 +296,7 @@ impl Sets {
 }
 
 /// Of each group what is among the `allowed` ones; of an element that is in several groups the last one counts.
+#[must_use]
 pub fn allowed<T>(groups: Vec<(T, Vec<Prefix>)>, allowed: &[Prefix]) -> Vec<(T, Vec<Prefix>)> {
     let mut left: HashSet<Prefix> = allowed.iter().copied().collect();
     let own = |(what, elements): (T, Vec<Prefix>)| {
@@ -321,7 +322,7 @@ fn overlaps(never: &AddressRanges, prefix: Prefix) -> bool {
 }
 
 /// Whether `low` to `high` has something in common with ranges that are sorted and disjoint.
-fn touches<T: Ord>(ranges: &[(T, T)], low: T, high: T) -> bool {
+fn touches<T: Ord + Copy>(ranges: &[(T, T)], low: T, high: T) -> bool {
     let first = ranges.partition_point(|range| range.1 < low);
     ranges.get(first).is_some_and(|range| range.0 <= high)
 }

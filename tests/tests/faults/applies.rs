@@ -1,6 +1,6 @@
 //! Applies that are disturbed, that come at once, and very many of them.
 
-use std::{fs, path::Path, process::Stdio, thread, time::Instant};
+use std::{fs, process::Stdio, thread, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use ringfence_api::{Diff, Generation};
@@ -8,7 +8,7 @@ use ringfence_tests::netns::Host;
 use ringfenced::kernel::census;
 
 use super::{
-    scene::{Scene, below, policy},
+    scene::{Scene, below, pins, policy},
     traffic::Traffic,
 };
 

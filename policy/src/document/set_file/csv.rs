@@ -70,14 +70,11 @@ fn field(line: &str, separator: char, index: usize) -> Result<String, Complaint>
         if number == index {
             return Ok(field);
         }
-        match after {
-            Some(after) => rest = after,
-            None => {
-                let s = if number == 0 { "" } else { "s" };
-                let message = format!("the line has {} column{s}, column {} is read", number + 1, index + 1);
-                return Err(message.into());
-            }
-        }
+        let Some(after) = after else {
+            let s = if number == 0 { "" } else { "s" };
+            return Err(format!("the line has {} column{s}, column {} is read", number + 1, index + 1).into());
+        };
+        rest = after;
     }
     Ok(String::new())
 }
@@ -95,20 +92,17 @@ fn first(line: &str, separator: char) -> Result<(String, Option<&str>), Complain
         let (part, after) =
             rest.split_once('"').ok_or_else(|| Complaint::new("a quote that is opened and not closed"))?;
         field.push_str(part);
-        match after.strip_prefix('"') {
-            Some(more) => {
-                field.push('"');
-                rest = more;
-            }
-            None => {
-                let after = after.trim_start_matches(' ');
-                return match after.strip_prefix(separator) {
-                    Some(next) => Ok((field, Some(next))),
-                    None if after.is_empty() => Ok((field, None)),
-                    None => Err(Complaint::new("text after a closing quote")),
-                };
-            }
+        if let Some(more) = after.strip_prefix('"') {
+            field.push('"');
+            rest = more;
+            continue;
         }
+        let after = after.trim_start_matches(' ');
+        return match after.strip_prefix(separator) {
+            Some(next) => Ok((field, Some(next))),
+            None if after.is_empty() => Ok((field, None)),
+            None => Err(Complaint::new("text after a closing quote")),
+        };
     }
 }
 

@@ -22,6 +22,15 @@ enum Block {
     Elements(bool),
 }
 
+/// What the next byte belongs to.
+#[derive(Default, PartialEq, Eq)]
+enum Inside {
+    #[default]
+    Text,
+    Comment,
+    Quotes,
+}
+
 /// A reader of one file, fed byte by byte: its lists may be one line of many megabytes.
 #[derive(Default)]
 pub(super) struct Nft {
@@ -30,8 +39,7 @@ pub(super) struct Nft {
     blocks: Vec<Block>,
     word: Vec<u8>,
     has_word: bool,
-    quoted: bool,
-    comment: bool,
+    inside: Inside,
     // Words of the statement outside of lists; of the element inside.
     words: Vec<String>,
     // Where the element began.
@@ -50,25 +58,25 @@ impl Nft {
     }
 
     fn byte(&mut self, byte: u8, taken: &mut Taken) -> Result<(), String> {
-        if self.comment {
-            self.comment = byte != b'\n';
-            if self.comment {
+        match self.inside {
+            Inside::Comment if byte != b'\n' => return Ok(()),
+            Inside::Quotes => {
+                // A text ends with its line at the latest: what follows must not be swallowed.
+                if matches!(byte, b'"' | b'\n') {
+                    self.inside = Inside::Text;
+                }
                 return Ok(());
             }
-        }
-        if self.quoted {
-            // A text ends with its line at the latest: what follows must not be swallowed.
-            self.quoted = !matches!(byte, b'"' | b'\n');
-            return Ok(());
+            Inside::Text | Inside::Comment => self.inside = Inside::Text,
         }
         match byte {
             b'"' => {
                 self.add(b'"');
-                self.quoted = true;
+                self.inside = Inside::Quotes;
             }
             b'#' => {
                 self.end_word(taken);
-                self.comment = true;
+                self.inside = Inside::Comment;
             }
             b'{' => {
                 self.end_word(taken);
