@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod cli;
 pub mod clock;
+pub mod connections;
 pub mod daemon;
 pub mod dynamic;
 pub mod error;

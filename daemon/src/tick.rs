@@ -194,6 +194,7 @@ impl Daemon {
             return Ok(());
         }
         self.keep_own_sets()?;
+        self.expire_connections(&control)?;
         if control.attachments.all.values().any(|attachment| attachment.failure.is_some()) {
             let problem = self.reconcile(&mut control);
             note(&mut control, "attach", problem);

@@ -135,6 +135,7 @@ impl Daemon {
         for link in network.links.values() {
             active.classify(link)?;
         }
+        self.adopt_connections(control, active, &network)?;
         reach("apply/interfaces-known");
         // Without a generation in force the dispatchers drop, so nothing is attached before there is one.
         if control.running.is_none() {
@@ -228,7 +229,10 @@ impl Daemon {
             self.kernel(|kernel| Ok(kernel.wait_for_running_programs()?))?;
             reach("retire/drained");
             match &control.running {
-                Some(running) => running.take_over(&old, &self.store),
+                Some(running) => {
+                    self.kernel(|kernel| Ok(kernel.carry_connections(&old.loaded, &running.loaded)?))?;
+                    running.take_over(&old, &self.store)
+                }
                 None => Ok(()),
             }
         })();

@@ -18,6 +18,8 @@ use crate::kernel::{descriptor_of, pidfd};
 const MAX_ANCESTORS: usize = 64;
 /// State of an established connection in `/proc/net/tcp`.
 const ESTABLISHED: &str = "01";
+/// State of a listening one.
+const LISTENING: &str = "0A";
 
 /// A connection that carries the caller's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,11 +125,36 @@ fn by_tables(process: &Path, inodes: &HashSet<u64>) -> Vec<Session> {
 
 /// Established connections of a `/proc/net/tcp` with the inodes of their sockets.
 fn established(table: &str) -> impl Iterator<Item = (Session, u64)> {
+    rows(table).filter(|(_, state, _)| *state == State::Established).map(|(session, _, inode)| (session, inode))
+}
+
+/// What a socket is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has a peer.
+    Established,
+    /// It waits for connections.
+    Listening,
+    /// Anything else.
+    Other,
+}
+
+/// The sockets of a `/proc/net/tcp` or `/proc/net/udp`.
+pub fn sockets(table: &str) -> impl Iterator<Item = (Session, State)> {
+    rows(table).map(|(session, state, _)| (session, state))
+}
+
+fn rows(table: &str) -> impl Iterator<Item = (Session, State, u64)> {
     table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (local, peer) = (address(fields.get(1)?)?, address(fields.get(2)?)?);
         let inode = fields.get(9)?.parse().ok()?;
-        (fields.get(3) == Some(&ESTABLISHED)).then_some((Session { local, peer }, inode))
+        let state = match *fields.get(3)? {
+            ESTABLISHED => State::Established,
+            LISTENING => State::Listening,
+            _ => State::Other,
+        };
+        Some((Session { local, peer }, state, inode))
     })
 }
 

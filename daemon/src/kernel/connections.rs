@@ -79,7 +79,8 @@ impl Pools {
 
     /// Copies the connections of other pools that are not here. What does not fit stays out.
     fn take(&self, other: &Self) -> Result<()> {
-        if other.capacity == NONE || self.capacity == NONE {
+        // Pools of one size are the same ones.
+        if other.capacity == NONE || self.capacity == NONE || other.capacity == self.capacity {
             return Ok(());
         }
         for (own, other) in self.maps.iter().zip(&other.maps) {

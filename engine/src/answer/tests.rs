@@ -84,7 +84,7 @@ fn a_reset_is_never_answered() {
 #[test]
 fn only_icmp_that_is_known_to_be_no_error_is_answered() {
     let answered = |kind: u8| (kind_v4(0, 1, &icmp(kind)).is_some(), kind_v6(58, &icmp(kind)).is_some());
-    assert_eq!(answered(8).0, true);
+    assert!(answered(8).0);
     for error in [3, 4, 5, 11, 12, 40, 255] {
         assert!(!answered(error).0, "{error}");
     }

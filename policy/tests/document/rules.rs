@@ -48,7 +48,7 @@ fn what_comes_later_is_checked_and_refused_once_a_kind() {
     for part in ["`state` needs", "`limit` needs", "`add` needs", "`log` needs"] {
         assert_eq!(count(part), 1, "{part}: {said:#?}");
     }
-    assert_eq!(said.len(), 5);
+    assert_eq!(said.len(), 4);
     assert!(
         said.iter().any(|line| line.starts_with("11:18 `state`") && line.ends_with("also at p.yaml:12")),
         "{said:#?}"

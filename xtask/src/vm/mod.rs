@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 19] = [
+const TESTS: [&str; 21] = [
     "netns",
     "fields",
     "traffic",
@@ -29,10 +29,12 @@ const TESTS: [&str; 19] = [
     "l3_devices",
     "reject",
     "reject_frames",
+    "syn_flood",
     "tcx",
     "vlan_devices",
     "upgrade",
     "clock",
+    "connections",
     "host_operations",
     "host_bypass",
     "host_paths",
@@ -42,7 +44,7 @@ const TESTS: [&str; 19] = [
     "host_examples",
 ];
 /// Those that do not run as a part of the whole test run: they show the same on every kernel, and emulation makes them slow.
-const ELSEWHERE: [&str; 3] = ["netns", "fields", "dynamic"];
+const ELSEWHERE: [&str; 5] = ["netns", "fields", "dynamic", "reject_frames", "syn_flood"];
 /// Tests of what a suite's kernel does not have: tcx is new in 6.6.
 const LACKING: [(&str, &str); 1] = [("bookworm", "tcx")];
 /// Kernel modules they need.
