@@ -144,6 +144,7 @@ fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
         && cookies != 0
         && judgement.outcome.verdict == u32::from(PROTECT)
         && !explaining()
+        && !kernel.audits()
         && let Some(came) = cookie::guard(packet, fields, l3)
     {
         kernel.count(cookies + came);
