@@ -121,13 +121,18 @@ fn under_flood(site: &Site, daemon: &Daemon, change: impl FnOnce() -> Result<()>
     Ok(())
 }
 
+/// So many different addresses of a `10.N.0.0/16`, one a line.
+fn lines(network: u32, count: u32) -> String {
+    let line = |i: u32| format!("10.{network}.{}.{}\n", i >> 8, i & 255);
+    (0..count).map(line).collect::<Vec<_>>().concat()
+}
+
 #[test]
 fn nothing_gets_through_while_a_dynamic_set_changes() -> Result<()> {
     let site = Site::new()?;
     let daemon = Daemon::start(&site.server, &policy("{dynamic: true, capacity: 50000, full: evict-oldest}"))?;
     ctl(&daemon, &["set", "add", "bad", "-"], &format!("{}\n", STRANGER.0))?.done()?;
-    let list =
-        |round: u32| -> String { (0..20_000_u32).map(|i| format!("10.{round}.{}.{}\n", i >> 8, i & 255)).collect() };
+    let list = |round| lines(round, 20_000);
     under_flood(&site, &daemon, || {
         for round in 0..8 {
             // The next contents come before the last ones go; the member is renewed with another timeout, too.
@@ -150,8 +155,8 @@ fn nothing_gets_through_while_a_dynamic_set_changes() -> Result<()> {
 fn nothing_gets_through_while_a_set_file_is_replaced() -> Result<()> {
     let site = Site::new()?;
     let feed = |round: u32| -> String {
-        let others: String = (0..2000_u32).map(|i| format!("10.{round}.{}.{}\n", i >> 8, i & 255)).collect();
-        if round % 2 == 0 { format!("{}\n{others}", STRANGER.0) } else { format!("{others}192.0.2.64/27\n") }
+        let others = lines(round, 2000);
+        if round.is_multiple_of(2) { format!("{}\n{others}", STRANGER.0) } else { format!("{others}192.0.2.64/27\n") }
     };
     let daemon = with_feed(&site, "", feed(0))?;
     under_flood(&site, &daemon, || {
@@ -295,10 +300,9 @@ fn changes_of_set_files_leave_history_and_rollback_to_the_policies() -> Result<(
     let daemon = with_feed(&site, "", "10.0.0.1\n")?;
     let old = generation(&daemon)?;
     daemon.apply(&(policy("{file: feed}") + "# second\n"))?;
-    for count in 2..6_u64 {
-        let lines: String = (0..count).map(|i| format!("10.0.0.{i}\n")).collect();
-        replace(&daemon, lines)?;
-        until(&daemon, "the change is in force", |status| elements(status) == count)?;
+    for count in 2..6 {
+        replace(&daemon, lines(0, count))?;
+        until(&daemon, "the change is in force", |status| elements(status) == u64::from(count))?;
     }
     let history: Vec<Generation> = daemon.json(&["history"])?;
     ensure!(history.len() == 3, "two policies, and the last contents of the second: {history:?}");
