@@ -20,7 +20,7 @@ pub struct Key {
     pub high: [u64; 2],
     /// Port of `low`; of an ICMP query its identifier; 0 where a protocol has none.
     pub low_port: u16,
-    /// Port of `high`; of an ICMP query the type of its requests.
+    /// Port of `high`; of an ICMP query the type of its requests, and 256 where `low` asks.
     pub high_port: u16,
     /// Protocol number.
     pub proto: u8,

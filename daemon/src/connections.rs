@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
 use ringfence_abi::chain::{IP_FAMILY_SHIFT, PROTO_TCP, VLAN_ABSENT};
@@ -49,10 +50,12 @@ impl Daemon {
             let all: Vec<(Session, State)> = tables.iter().flat_map(|table| sockets(table)).collect();
             let listening: HashSet<u16> =
                 all.iter().filter(|(_, state)| *state == State::Listening).map(|(one, _)| one.local.port()).collect();
+            let asking = asking_ports();
             let expires = now + timeouts[usize::from(state)] * 1_000_000_000;
             for (session, _) in all.iter().filter(|(_, state)| *state == State::Established) {
                 let Some(&ifindex) = network.local.get(&session.local.ip()) else { continue };
-                let began = proto == UDP || !listening.contains(&session.local.port());
+                let port = session.local.port();
+                let began = asking.contains(&port) && !listening.contains(&port);
                 let (key, connection) = first(session, proto, began);
                 let known = Connection { expires, created: now, ifindex, state, ..connection };
                 if !active.loaded.adopt_connection(&key, &known)? {
@@ -74,6 +77,18 @@ impl Daemon {
             tracing::debug!(expired, "connections");
         }
         Ok(())
+    }
+}
+
+/// The ports from which this host's own connections come, unless a program chooses another. Who began one from any other
+/// port is taken to be the other side: rules about what arrives are the stricter ones.
+fn asking_ports() -> RangeInclusive<u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_ascii_whitespace().filter_map(|end| end.parse().ok());
+    match (ends.next(), ends.next()) {
+        (Some(low), Some(high)) => low..=high,
+        // The kernel's own default.
+        _ => 32_768..=60_999,
     }
 }
 

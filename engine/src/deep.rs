@@ -20,6 +20,9 @@ pub const MESSAGE_BAD_ERROR: u32 = 4;
 /// [`Deep::proto`] where it could not be reached.
 pub const NO_PROTO: u32 = 256;
 
+/// Bit of [`Endpoints::dport`], above the type.
+pub const QUERY_REPLY: u32 = 256;
+
 /// Both ends of a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub struct Endpoints {
     pub dst: [u64; 2],
     /// Source port; of a query its identifier.
     pub sport: u32,
-    /// Destination port; of a query the type of its request.
+    /// Destination port; of a query the type of its request, and [`QUERY_REPLY`] if this is the answer.
     pub dport: u32,
     /// Protocol number.
     pub proto: u32,
@@ -174,11 +177,11 @@ fn inner<F: Frame>(frame: &F, v6: bool, at: (u32, u32), inner: &mut Endpoints) -
             inner.dport = be16(head[2], head[3]);
         }
         ICMP | ICMPV6 => {
-            let Some((request, _)) = query(inner.proto == ICMPV6, u32::from(head[0])) else {
+            let Some((request, message)) = query(inner.proto == ICMPV6, u32::from(head[0])) else {
                 return Ok(false);
             };
             inner.sport = be16(head[4], head[5]);
-            inner.dport = request;
+            inner.dport = request | if message == MESSAGE_REPLY { QUERY_REPLY } else { 0 };
         }
         _ => {
             inner.sport = 0;

@@ -11,7 +11,7 @@ use ringfence_abi::{
 };
 
 use crate::{
-    deep::{Deep, Endpoints, MESSAGE_ERROR, MESSAGE_OTHER, MESSAGE_REPLY, MESSAGE_REQUEST, NO_PROTO},
+    deep::{Deep, Endpoints, MESSAGE_ERROR, MESSAGE_OTHER, MESSAGE_REPLY, MESSAGE_REQUEST, NO_PROTO, QUERY_REPLY},
     fields::{FAMILY_NONE, FAMILY_V4, FAMILY_V6, Fields},
     parse,
 };
@@ -130,7 +130,7 @@ pub fn key(fields: &Fields, deep: &Deep, key: &mut Key) -> Option<bool> {
                 return None;
             }
             ends.sport = deep.query;
-            ends.dport = deep.request;
+            ends.dport = deep.request | if deep.message == MESSAGE_REPLY { QUERY_REPLY } else { 0 };
         }
         NO_PROTO.. => return None,
         _ => {}
@@ -141,7 +141,7 @@ pub fn key(fields: &Fields, deep: &Deep, key: &mut Key) -> Option<bool> {
 /// Writes the key of two endpoints; whether the source is its low end.
 #[inline(always)]
 pub fn key_of(ends: &Endpoints, key: &mut Key) -> bool {
-    // Identifier and type of a query belong to no end.
+    // Identifier and type of a query belong to no end. Who asks does: a query the other way is another connection.
     let query = ends.proto == parse::ICMP || ends.proto == parse::ICMPV6;
     let ports = if query { 0 } else { compare(ends.sport.into(), ends.dport.into()) };
     let order = match (compare(ends.src[0], ends.dst[0]), compare(ends.src[1], ends.dst[1])) {
@@ -151,9 +151,14 @@ pub fn key_of(ends: &Endpoints, key: &mut Key) -> bool {
     };
     let from_low = order <= 0;
     let swap = !from_low && !query;
+    let mut dport = ends.dport;
+    if query {
+        let asks_low = (dport & QUERY_REPLY == 0) == from_low;
+        dport = dport & 0xff | if asks_low { QUERY_REPLY } else { 0 };
+    }
     (key.low, key.high) = if from_low { (ends.src, ends.dst) } else { (ends.dst, ends.src) };
     (key.low_port, key.high_port) =
-        if swap { (ends.dport as u16, ends.sport as u16) } else { (ends.sport as u16, ends.dport as u16) };
+        if swap { (dport as u16, ends.sport as u16) } else { (ends.sport as u16, dport as u16) };
     key.proto = ends.proto as u8;
     key.family = if ends.family == FAMILY_V4 { V4 } else { V6 };
     key.zero = 0;
@@ -339,3 +344,6 @@ fn after_reset(connection: &Connection, segment: &Segment, direction: usize) -> 
         0
     }
 }
+
+#[cfg(test)]
+mod tests;
