@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use ringfence_abi::chain;
+use ringfence_abi::connection::{half_in, half_out};
 use ringfence_abi::counter::Counter;
 use ringfence_policy::Loaded;
 use ringfence_policy::compile::{Compiled, CompiledChain};
@@ -27,6 +28,8 @@ pub struct Summary {
     chains: Vec<ChainSummary>,
     /// `null`: the policy has no `host:`.
     host: Option<HostSummary>,
+    /// `null`: no rule reads `state`, and none are followed.
+    connections: Option<ConnectionSummary>,
     dynamic_sets: Vec<SetSummary>,
     /// Bytes of the tables of all chains.
     table_bytes: u64,
@@ -44,6 +47,14 @@ struct ChainSummary {
     /// For each field that some rule reads: how many kinds of value the rules tell apart.
     classes: BTreeMap<&'static str, usize>,
     table_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionSummary {
+    /// Established connections that are remembered.
+    capacity: u32,
+    /// Kernel memory of all pools.
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +93,10 @@ impl Summary {
                 + host.as_ref().map_or(0, |host| host.table_bytes),
             chains,
             host,
+            connections: policy.tracks().then(|| ConnectionSummary {
+                capacity: policy.connections.capacity,
+                bytes: policy.connections.bytes(),
+            }),
             dynamic_sets: dynamic_sets(policy),
             counter_bytes: (compiled.lines.len() * size_of::<Counter>()) as u64,
             tests: TestSummary { run: policy.tests.len() + policy.access_tests.len(), failed },
@@ -106,6 +121,9 @@ impl Summary {
         for set in &self.dynamic_sets {
             table.row(["set".into(), set.describe().into()]);
         }
+        if let Some(connections) = &self.connections {
+            table.row(["connections".into(), connections.describe().into()]);
+        }
         let memory = format!(
             "{} of tables, {} of counters for each CPU",
             units::size(self.table_bytes),
@@ -125,6 +143,19 @@ impl ChainSummary {
         let classes = if classes.is_empty() { "none".to_owned() } else { classes.join(", ") };
         let bytes = units::size(self.table_bytes);
         format!("{} rules, default {}; classes: {classes}; {bytes}", self.rules, self.default)
+    }
+}
+
+impl ConnectionSummary {
+    fn describe(&self) -> String {
+        let half = (half_in(self.capacity), half_out(self.capacity));
+        format!(
+            "up to {} established, {} that came in and {} that this host began; {} of kernel memory",
+            self.capacity,
+            half.0,
+            half.1,
+            units::size(self.bytes)
+        )
     }
 }
 

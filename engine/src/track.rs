@@ -295,9 +295,9 @@ pub fn update(connection: &mut Connection, promoted: bool, segment: &Segment) {
         let reset = segment.flags & RST != 0;
         if segment.egress != 0 && !reset {
             if direction == 0 {
-                connection.ends[0] = segment.end
+                connection.ends[0] = segment.end;
             } else {
-                connection.ends[1] = segment.end
+                connection.ends[1] = segment.end;
             }
             flags |= FLAG_END << direction;
         }
@@ -309,9 +309,9 @@ pub fn update(connection: &mut Connection, promoted: bool, segment: &Segment) {
         } else {
             if segment.flags & ACK != 0 {
                 if direction == 0 {
-                    connection.acks[0] = segment.ack
+                    connection.acks[0] = segment.ack;
                 } else {
-                    connection.acks[1] = segment.ack
+                    connection.acks[1] = segment.ack;
                 }
                 flags |= FLAG_ACK << direction;
             }

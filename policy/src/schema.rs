@@ -3,6 +3,7 @@
 //! Looser than the loader, never stricter: what needs two places to judge (a set's type, a port's protocol) is left to
 //! `ringctl check`.
 
+use ringfence_abi::connection::{MAX_CAPACITY as CONNECTIONS, MIN_CAPACITY, TIMEOUT_NAMES};
 use ringfence_abi::counter::FLOOR_NAMES;
 use serde_json::{Map, Value, json};
 
@@ -124,7 +125,13 @@ fn network() -> Value {
         "protect": {"enum": ["syn-flood"]},
         "rules": list(&json!({"$ref": "#/$defs/rule"})),
     }));
+    let duration = json!({"type": "string", "pattern": "^[0-9]+[smhdw]$"});
+    let timeouts: Map<String, Value> =
+        TIMEOUT_NAMES.iter().map(|state| ((*state).to_owned(), duration.clone())).collect();
+    let capacity =
+        json!({"anyOf": [{"type": "integer", "minimum": MIN_CAPACITY, "maximum": CONNECTIONS}, {"type": "string"}]});
     object(&json!({
+        "connections": object(&json!({"capacity": capacity, "timeouts": object(&Value::Object(timeouts))})),
         "interfaces": {"anyOf": [interface(), list(&interface())]},
         "floor": object(&Value::Object(floor)),
         "ingress": chain,

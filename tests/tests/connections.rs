@@ -170,10 +170,10 @@ fn a_change_of_the_rules_reaches_connections_that_are_under_way() -> Result<()> 
     let (mut caller, mut web) = connection(&site.client, &site.server, SocketAddr::new(SERVER.0.into(), 80))?;
     ensure!(crosses(&mut caller, &mut web, PATIENCE)? && crosses(&mut far, &mut near, PATIENCE)?, "before the change");
     // The same by another text: all goes on, with pools of another size too.
-    daemon.write("policy.yaml", &POLICY.replace("4096", "8192"))?;
+    daemon.write("policy.yaml", POLICY.replace("4096", "8192"))?;
     daemon.ctl(["apply", &daemon.path("policy.yaml").display().to_string()])?.done()?;
     ensure!(crosses(&mut caller, &mut web, PATIENCE)? && crosses(&mut far, &mut near, PATIENCE)?, "after an apply");
-    daemon.write("policy.yaml", &POLICY.replace("port: 80", "port: 82"))?;
+    daemon.write("policy.yaml", POLICY.replace("port: 80", "port: 82"))?;
     daemon.ctl(["apply", &daemon.path("policy.yaml").display().to_string()])?.done()?;
     ensure!(!crosses(&mut caller, &mut web, SILENCE)?, "the rule is gone, the connection goes on");
     ensure!(crosses(&mut far, &mut near, PATIENCE)?, "a connection that nothing is said of is cut");

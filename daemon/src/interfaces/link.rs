@@ -3,6 +3,7 @@
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
 /// An interface.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts that the kernel tells of a link")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Its number; unique among those that exist now, and given again later.

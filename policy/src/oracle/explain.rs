@@ -5,9 +5,9 @@ use std::fmt::Display;
 use ringfence_abi::chain::MAX_CONTINUATIONS;
 
 use super::judge::{LineRef, judge};
-use super::matches::{Mismatch, Why, check};
+use super::matches::{Mismatch, Why, check, state};
 use super::{Context, DynamicEntry, Family, Field, Fields, Members, Parsed};
-use crate::model::{Policy, Rule, Verdict};
+use crate::model::{Policy, Rule, STATES, Verdict};
 use crate::ranges::Ranges;
 
 /// What became of one rule.
@@ -44,7 +44,7 @@ pub fn explain(
     for (index, rule) in chain.rules[..end].iter().enumerate() {
         let outcome = check(rule, context, fields, members);
         let because = match outcome {
-            Ok(()) => why_matched(rule, fields),
+            Ok(()) => why_matched(rule, context, fields),
             Err(mismatch) => why_not(mismatch, rule, context, fields),
         };
         considered.push(Considered { rule: index, name: rule.name.clone(), matched: outcome.is_ok(), because });
@@ -56,7 +56,7 @@ pub fn explain(
     considered
 }
 
-fn why_matched(rule: &Rule, fields: &Fields) -> String {
+fn why_matched(rule: &Rule, context: &Context, fields: &Fields) -> String {
     let reads = &rule.matches;
     let unknown = [
         ("proto", reads.proto.is_some() && fields.proto.is_unknown()),
@@ -64,6 +64,7 @@ fn why_matched(rule: &Rule, fields: &Fields) -> String {
         ("source_port", reads.source_port.is_some() && fields.source_port.is_unknown()),
         ("flags", reads.flags.is_some() && fields.flags.is_unknown()),
         ("icmp", reads.icmp.is_some() && fields.icmp.is_unknown()),
+        ("state", reads.state.is_some() && state(context, fields).is_unknown()),
     ];
     let unknown: Vec<&str> = unknown.iter().filter(|(_, unknown)| *unknown).map(|(name, _)| *name).collect();
     let by_unknown = if unknown.is_empty() {
@@ -105,6 +106,7 @@ fn outside(name: &str, rule: &Rule, context: &Context, fields: &Fields) -> Strin
         "dscp" => number(fields.dscp, reads.dscp.as_ref()),
         "mark" => number(fields.mark, reads.mark.as_ref()),
         "length" => number(fields.length, reads.length.as_ref()),
+        "state" => format!("{} is not wanted", STATES.get(usize::from(context.state)).unwrap_or(&"unknown")),
         "flags" => match fields.flags {
             Field::Value(flags) => format!("{} are not wanted", flag_names(flags)),
             Field::Absent | Field::Unknown => String::new(),

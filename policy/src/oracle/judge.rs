@@ -57,6 +57,17 @@ impl LineRef {
     }
 }
 
+impl LineRef {
+    /// The same within the host chain, which has built-in lines of its own.
+    #[must_use]
+    pub fn host_counter(self) -> Option<u32> {
+        match self {
+            Self::Rule(index) => Some(ringfence_abi::host::line::BUILTINS + index as u32),
+            other => other.counter(),
+        }
+    }
+}
+
 /// The name that `tests:`, `explain` and every listing know a line by.
 #[must_use]
 pub fn line_name(chain: &Chain, line: LineRef) -> String {

@@ -42,7 +42,7 @@ fn mistakes_in_tests() {
         ("icmp: echo-request", "expect: drop", "IPv4 or IPv6?"),
         ("proto: icmp, icmp: packet-too-big", "expect: drop", "IPv4 has no such ICMP message"),
         ("proto: tcp, icmp: 8", "expect: drop", "`icmp` needs"),
-        ("proto: tcp, state: new", "expect: drop", "`state` needs connection tracking"),
+        ("proto: tcp, state: nwe", "expect: drop", "unknown state `nwe`"),
         ("prot: tcp", "expect: drop", "did you mean `proto`?"),
         ("from: [10.0.0.1]", "expect: drop", "expected a single value"),
     ] {
@@ -73,7 +73,7 @@ fn a_packet_on_the_command_line() {
         ("tcp", 1, "expected `field=value`"),
         ("proto=tcp port=x", 11, "expected a port"),
         ("port=22", 1, "`port` without `proto`"),
-        ("state=new", 1, "connection tracking"),
+        ("state=newer", 1, "unknown state"),
     ] {
         let report = parse_packet_spec(spec).unwrap_err();
         let found = &report.diagnostics[0];

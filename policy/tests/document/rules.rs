@@ -1,3 +1,5 @@
+use ringfence_policy::model::{Connections, Verdict};
+
 use super::{accepts, load_all, refuses, says, warns, with_rule};
 
 #[test]
@@ -42,15 +44,15 @@ fn every_verb_and_the_keys_beside_it() {
 
 #[test]
 fn what_comes_later_is_checked_and_refused_once_a_kind() {
-    let rules = "accept: {state: [established, related]}\n      - drop: {state: new}\n        limit: {over: 10/minute, burst: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        limit: {rate: 10MiB/s}\n        log: true";
+    let rules = "drop: {state: new}\n        limit: {over: 10/minute, burst: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        limit: {rate: 10MiB/s}\n        log: true";
     let said = says(&with_rule(rules));
     let count = |part: &str| said.iter().filter(|line| line.contains(part)).count();
-    for part in ["`state` needs", "`limit` needs", "`add` needs", "`log` needs"] {
+    for part in ["`limit` needs", "`add` needs", "`log` needs"] {
         assert_eq!(count(part), 1, "{part}: {said:#?}");
     }
-    assert_eq!(said.len(), 4);
+    assert_eq!(said.len(), 3);
     assert!(
-        said.iter().any(|line| line.starts_with("11:18 `state`") && line.ends_with("also at p.yaml:12")),
+        said.iter().any(|line| line.starts_with("12:9 `limit`") && line.ends_with("also at p.yaml:16")),
         "{said:#?}"
     );
     for (rule, fragment) in [
@@ -231,5 +233,36 @@ fn a_directory_adds_up_and_contradicts_itself_nowhere() {
         "the group `g` is declared twice, first in a:3",
     ] {
         assert!(report.contains(what), "{what}:\n{report}");
+    }
+}
+
+#[test]
+fn connections_are_followed_where_a_rule_asks_for_their_state() {
+    let with = |network: &str| format!("ringfence: 1\nnetwork:\n  interfaces: [eth0]\n{network}");
+    let stateful = "  ingress:\n    default: drop\n    rules:\n      - accept: {state: [established, related]}\n";
+    let policy = accepts(&with(stateful)).policy;
+    assert!(policy.tracks());
+    let egress = policy.egress.expect("the other direction is followed, too");
+    assert_eq!((egress.default, egress.rules.len()), (Verdict::Accept, 0));
+    assert_eq!(policy.connections, Connections::default());
+    let sized = "  connections: {capacity: 2048, timeouts: {udp: 10s, tcp-established: 2h}}\n";
+    let connections = accepts(&with(&format!("{sized}{stateful}"))).policy.connections;
+    assert_eq!((connections.capacity, connections.timeouts[4], connections.timeouts[1]), (2048, 10, 7200));
+    assert!(connections.bytes() < Connections::default().bytes() / 64);
+
+    for refused in ["accept: {state: new}", "drop: {state: established}", "accept: {proto: tcp}"] {
+        let text = stateful.replace("accept: {state: [established, related]}", refused);
+        refuses(&with(&text), "accepts no established connections");
+        accepts(&with(&text.replace("default: drop", "default: drop\n    stateless: true")));
+    }
+    for (connections, fragment) in [
+        ("{capacity: 10}", "expected 1024 to 4194304"),
+        ("{capacity: many}", "expected a number"),
+        ("{size: 4096}", "unknown key of `connections`"),
+        ("{timeouts: {tcp: 1h}}", "unknown state of a connection"),
+        ("{timeouts: {udp: 31d}}", "a timeout is 30 days at most"),
+        ("{timeouts: 1h}", "expected a mapping with states"),
+    ] {
+        refuses(&with(&format!("  connections: {connections}\n{stateful}")), fragment);
     }
 }

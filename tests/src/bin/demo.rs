@@ -215,6 +215,7 @@ fn ask(from: IpAddr, to: SocketAddr) -> Option<String> {
 }
 
 /// What came of a visit.
+#[derive(Clone, Copy)]
 enum Visit<'a> {
     Answered(&'a str),
     Refused,

@@ -125,7 +125,17 @@ fn other_cases() -> Vec<Case> {
     let family = |v4, v6| Match { family: Some(Families { v4, v6 }), ..Match::default() };
     let flags = |of: fn(u8) -> bool| Match { flags: Some(flag_set(of)), ..Match::default() };
     let fragment = |wanted| Match { fragment: Some(wanted), ..Match::default() };
+    let state = |low, high| Match { state: Some(Ranges::new(vec![(low, high)])), ..Match::default() };
     vec![
+        Case {
+            name: "state",
+            hit: state(0, 0),
+            miss: state(1, 2),
+            not_other: state(0, 2),
+            not_it: state(1, 3),
+            remove: |f| f.family = Field::Absent,
+            hide: Some(|f| f.later_fragment = true),
+        },
         Case {
             name: "from",
             hit: from(among(&[("203.0.113.0", 24)])),

@@ -52,7 +52,7 @@ fn quick_words_say_what_the_oracle_says_or_nothing() {
             let expected = judge_access(&policy, &access);
             assert!(expected.continued.is_empty(), "seed {seed}: {access:#?} in {:#?}", policy.host.rules);
             let expected =
-                Outcome { line: expected.line.counter().unwrap(), verdict: u32::from(expected.verdict.code()) };
+                Outcome { line: expected.line.host_counter().unwrap(), verdict: u32::from(expected.verdict.code()) };
             assert_eq!(found, expected, "seed {seed}: {access:#?} in {:#?}", policy.host.rules);
             decided += 1;
             by_rule += u32::from(found.line >= BUILTINS);
