@@ -229,8 +229,21 @@ fn a_flood_of_syns_evicts_no_connection_and_keeps_nobody_out() -> Result<()> {
 
 #[test]
 fn later_fragments_go_where_the_first_one_went() -> Result<()> {
+    later_fragments(POLICY)?;
+    // Also where no rule asks for states.
+    let states = "      - accept: {state: established}
+        name: established
+      - accept: {state: related}
+        name: related
+      - drop: {state: invalid}
+        name: invalid
+";
+    later_fragments(&POLICY.replace(states, "").replace("default: drop", "default: drop\n    stateless: true"))
+}
+
+fn later_fragments(policy: &str) -> Result<()> {
     let site = Site::new()?;
-    let _daemon = Daemon::start(&site.server, POLICY)?;
+    let _daemon = Daemon::start(&site.server, policy)?;
     for (server, client) in families(SERVER).into_iter().zip(families(CLIENT)) {
         for (port, through) in [(80, true), (81, false)] {
             let inbox = site.server.run(|| UdpSocket::bind(SocketAddr::new(server, port)))??;
