@@ -12,6 +12,8 @@ mod again;
 mod arena;
 #[path = "network/cookie.rs"]
 mod cookie;
+#[path = "network/fragment.rs"]
+mod fragment;
 #[path = "network/host.rs"]
 mod host;
 #[path = "network/lookup.rs"]

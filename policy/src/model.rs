@@ -3,10 +3,12 @@
 //!
 //! [`crate::document`] makes it from YAML; nothing here knows YAML.
 
+mod connections;
 mod host;
 
 use std::sync::Arc;
 
+pub use self::connections::{Connections, STATES};
 pub use self::host::*;
 use crate::ranges::{AddressRanges, Ranges};
 
@@ -65,38 +67,6 @@ impl Policy {
         chains.into_iter().flatten().any(|chain| chain.rules.iter().any(|rule| rule.matches.state.is_some()))
     }
 }
-
-/// `connections:` of the network half.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connections {
-    /// Established connections that are remembered.
-    pub capacity: u32,
-    /// Seconds that a connection is remembered after its last packet, by [`ringfence_abi::connection::TIMEOUT_NAMES`].
-    pub timeouts: [u64; 8],
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self { capacity: ringfence_abi::connection::DEFAULT_CAPACITY, timeouts: ringfence_abi::connection::TIMEOUTS }
-    }
-}
-
-impl Connections {
-    /// Bytes of kernel memory that the pools take, as their maps are made: for each element of a hash map its key, its
-    /// value and the kernel's own 48 bytes, and 16 bytes for each bucket, of which there is a power of two. (Linux 6.18
-    /// says 83,627,072 of the default, this 83,623,936.)
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        use ringfence_abi::connection::{Connection, Key, half_in, half_out};
-        let element = (size_of::<Key>() + size_of::<Connection>()) as u64;
-        let map =
-            |entries: u32, own: u64| u64::from(entries) * (element + own) + 16 * u64::from(entries.next_power_of_two());
-        map(self.capacity, 48) + map(half_in(self.capacity), 56) + map(half_out(self.capacity), 56)
-    }
-}
-
-/// The states of a packet, by their direct index ([`ringfence_abi::chain::STATE_NEW`] and following).
-pub const STATES: [&str; 4] = ["new", "established", "related", "invalid"];
 
 /// Whether refusals are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

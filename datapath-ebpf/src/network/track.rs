@@ -1,4 +1,4 @@
-//! Connections and fragments: what is looked up before the rules are asked, and what is kept of what they let through.
+//! Connections: what is looked up before the rules are asked, and what is kept of what they let through.
 
 use core::{arch::asm, ffi::c_void, ptr};
 
@@ -6,16 +6,15 @@ use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_coarse_n
 use ringfence_abi::{
     chain::{IP_FRAGMENT, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATE_UNKNOWN},
     connection::{
-        Connection, FLAG_MARK, FLAG_OUTBOUND, FRAGMENT_SECONDS, Fragment, FragmentKey, KILLED, Key, LINE_BITS,
-        TCP_CLOSING, same_time, stamp,
+        Connection, FLAG_MARK, FLAG_OUTBOUND, Fragment, FragmentKey, KILLED, Key, LINE_BITS, TCP_CLOSING, same_time,
+        stamp,
     },
     counter,
-    dynamic::{V4, V6},
     verdict::{ACCEPT, DROP},
 };
 use ringfence_engine::{
     deep::{Deep, MESSAGE_BAD_ERROR, MESSAGE_ERROR, NO_PROTO},
-    fields::{FAMILY_NONE, FAMILY_V4, Fields},
+    fields::{FAMILY_NONE, Fields},
     ro::read,
     search::Outcome,
     track::{self, Pool, Segment, described, is_later_fragment},
@@ -23,7 +22,8 @@ use ringfence_engine::{
 
 use crate::{
     again::rejudge,
-    maps::{self, CELL, CONNECTIONS, FRAGMENTS, HALF_IN, HALF_OUT, Scratch, scratch},
+    fragment,
+    maps::{self, CELL, CONNECTIONS, HALF_IN, HALF_OUT, Scratch, scratch},
     report::Tally,
 };
 
@@ -120,16 +120,16 @@ pub fn look(look: Look, fields: &Fields) -> Looked {
     if fields.family == FAMILY_NONE {
         return Looked::State(state);
     }
-    let fragment = fields.ip & IP_FRAGMENT != 0;
-    if !fragment && !on() {
+    let in_pieces = fields.ip & IP_FRAGMENT != 0;
+    if !in_pieces && !on() {
         return Looked::State(state);
     }
     track.now = clock();
     track.stamp = now_stamp();
-    if fragment {
-        name_fragment(look.egress, fields, deep, &mut track.fragment);
+    if in_pieces {
+        fragment::name(look.egress, fields, deep, &mut track.fragment);
         if is_later_fragment(fields, deep) {
-            return later_fragment(track, deep);
+            return fragment::later(track, deep);
         }
     }
     if on() { connection(look, fields, deep, track) } else { Looked::State(state) }
@@ -270,7 +270,7 @@ pub fn keep(kept: Kept, fields: &Fields) -> Option<u32> {
         return None;
     }
     if fields.ip & IP_FRAGMENT != 0 && deep.offset == 0 {
-        keep_fragment(&kept, deep, track);
+        fragment::keep(kept.line, deep, track);
     }
     if !on() || track.wish == LEAVE || kept.state == STATE_INVALID {
         return None;
@@ -335,53 +335,6 @@ fn begin(kept: Kept, fields: &Fields, track: &mut Track) {
     // What does not fit pushes out the oldest of its own kind.
     let pool = if kept.egress { &HALF_OUT } else { &HALF_IN };
     let _: Result<(), i32> = pool.insert(&track.key, fresh, 0);
-}
-
-#[inline(always)]
-fn name_fragment(egress: bool, fields: &Fields, deep: &Deep, key: &mut FragmentKey) {
-    key.src = fields.src;
-    key.dst = fields.dst;
-    key.id = deep.id;
-    key.proto = deep.next as u8;
-    key.family = if fields.family == FAMILY_V4 { V4 } else { V6 };
-    key.egress = u8::from(egress);
-    key.zero = 0;
-}
-
-/// A later fragment goes where the first one went. One that begins inside the first one could replace the headers that
-/// were judged: it is dropped, and the rest of its packet with it, which cannot be put together any more (RFC 5722). One
-/// whose first fragment is not known, because it comes before it or that was refused, is judged with its ports unknown.
-#[inline(always)]
-fn later_fragment(track: &mut Track, deep: &Deep) -> Looked {
-    if let Some(first) = FRAGMENTS.get_ptr(&track.fragment) {
-        // SAFETY: read at once; the programs replace values whole.
-        let Fragment { expires, cached, size } = unsafe { *first };
-        if expires > track.now && same_time(cached, track.stamp) {
-            if u64::from(deep.offset) < size {
-                let _: Result<(), i32> = FRAGMENTS.remove(&track.fragment);
-                return Looked::Settled(Outcome { line: counter::FRAGMENT_OVERLAP, verdict: u32::from(DROP) });
-            }
-            let line = cached as u32 & ((1 << LINE_BITS) - 1);
-            return Looked::Settled(Outcome { line, verdict: u32::from(ACCEPT) });
-        }
-    }
-    Looked::State(STATE_UNKNOWN)
-}
-
-#[inline(always)]
-fn keep_fragment(kept: &Kept, deep: &Deep, track: &mut Track) {
-    let mut size = u64::from(deep.size);
-    if let Some(known) = FRAGMENTS.get_ptr(&track.fragment) {
-        // SAFETY: as above.
-        let known = unsafe { *known };
-        if known.expires > track.now {
-            size = size.max(known.size);
-        }
-    }
-    track.first.expires = track.now + FRAGMENT_SECONDS * 1_000_000_000;
-    track.first.cached = track.stamp | u64::from(kept.line);
-    track.first.size = size;
-    let _: Result<(), i32> = FRAGMENTS.insert(&track.fragment, &track.first, 0);
 }
 
 /// Takes expired connections out, once a second at most: the pool is full, and the daemon, which does it all the time, may
