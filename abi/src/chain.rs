@@ -176,8 +176,8 @@ pub struct Position {
     pub verdict: u8,
     /// [`crate::verdict::FLAG_AUDIT`], [`crate::verdict::FLAG_LOG`].
     pub flags: u8,
-    /// Zero.
-    pub zero: u16,
+    /// Number of the rule's limit, from 1; 0: it has none.
+    pub limit: u16,
 }
 bytes!(Position: 8);
 

@@ -187,8 +187,10 @@ pub struct TrackConsts {
     pub cacheable: u32,
     /// Zero.
     pub zero: u32,
+    /// Offsets of the tables of [`crate::limit::Limit`]s in the arenas of ingress and egress; 0: no rule has one.
+    pub limits: [u32; 2],
 }
-bytes!(TrackConsts: 80);
+bytes!(TrackConsts: 88);
 
 /// Bits of a stamp that are a line.
 pub const LINE_BITS: u32 = 24;

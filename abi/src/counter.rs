@@ -57,8 +57,10 @@ pub const KILLED: u32 = 18;
 pub const CONNECTIONS_FULL: u32 = 19;
 /// Later fragments that begin inside the first one: dropped.
 pub const FRAGMENT_OVERLAP: u32 = 20;
+/// Packets that met a limit without room for another sender: they count as over it.
+pub const LIMITS_FULL: u32 = 21;
 /// How many built-in counters a chain has; the chain's rules follow.
-pub const BUILTINS: u32 = 21;
+pub const BUILTINS: u32 = 22;
 
 /// Lines that a chain has behind its rules when it rejects something: what became of telling the senders. Packets are also
 /// counted by the rule that rejects them.

@@ -36,8 +36,10 @@ pub struct Cell {
     pub epoch: u64,
     /// When the programs last looked for expired connections, because the pool was full.
     pub swept: u64,
+    /// The same for schedules of limits.
+    pub limits_swept: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 bytes!(Cell: 64);
 

@@ -13,6 +13,7 @@ pub mod explain;
 pub mod generation;
 pub mod host;
 pub mod interface;
+pub mod limit;
 pub mod names;
 pub mod verdict;
 

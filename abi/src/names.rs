@@ -60,6 +60,8 @@ pub const HALF_IN: &str = "HALF_IN";
 pub const HALF_OUT: &str = "HALF_OUT";
 /// [`crate::connection::Fragment`]s.
 pub const FRAGMENTS: &str = "FRAGMENTS";
+/// Schedules (`u64`) of limits by [`crate::limit::LimitKey`].
+pub const LIMITS: &str = "LIMITS";
 /// [`crate::explain::Question`].
 pub const EXPLAIN_IN: &str = "EXPLAIN_IN";
 /// [`crate::explain::Answer`].

@@ -16,6 +16,8 @@ mod cookie;
 mod fragment;
 #[path = "network/host.rs"]
 mod host;
+#[path = "network/limit.rs"]
+mod limit;
 #[path = "network/lookup.rs"]
 mod lookup;
 #[path = "network/maps.rs"]

@@ -16,6 +16,7 @@ pub mod fields;
 pub mod floor;
 pub mod host;
 pub mod judge;
+pub mod limit;
 pub mod parse;
 pub mod ro;
 pub mod search;

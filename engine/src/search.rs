@@ -26,6 +26,8 @@ pub trait Classes {
 pub trait Sink {
     /// Counter index within the chain of a `count` rule or one in audit mode.
     fn continued(&mut self, line: u32);
+    /// Whether a rule with a limit matches, as far as its limit says. Asked once for a rule that all its fields match.
+    fn admits(&mut self, limit: u32) -> bool;
 }
 
 /// What decided.
@@ -67,13 +69,16 @@ struct Match {
     line: u32,
     verdict: u8,
     flags: u8,
+    /// Number of its limit, from 1; 0: none.
+    limit: u32,
 }
 
 impl Match {
     #[inline(always)]
     fn read<T: Tables>(consts: &ChainConsts, tables: &T, position: u32) -> Option<Self> {
         let word = tables.u64(read(&consts.positions) + position * size_of::<Position>() as u32)?;
-        Some(Self { line: word as u32, verdict: (word >> 32) as u8, flags: (word >> 40) as u8 })
+        let limit = (word >> 48) as u32;
+        Some(Self { line: word as u32, verdict: (word >> 32) as u8, flags: (word >> 40) as u8, limit })
     }
 
     #[inline(always)]
@@ -105,7 +110,7 @@ pub fn narrow<T: Tables, C: Classes>(consts: &ChainConsts, tables: &T, judged: &
     }
     match Match::read(consts, tables, lowest(word)) {
         None => Narrow::Done(Outcome::TABLES),
-        Some(first) if first.continues() => Narrow::Walk(word),
+        Some(first) if first.continues() || first.limit != 0 => Narrow::Walk(word),
         Some(first) => Narrow::Done(first.outcome()),
     }
 }
@@ -212,6 +217,14 @@ impl Search {
             None => Step::Done(Outcome::TABLES),
             // Another position of the rule that was just taken.
             Some(found) if found.line == self.last => Step::More,
+            Some(found) if found.limit != 0 && !sink.admits(found.limit) => {
+                if self.continued == MAX_CONTINUATIONS {
+                    return Step::Done(Outcome::CONTINUATIONS);
+                }
+                self.last = found.line;
+                self.continued += 1;
+                Step::More
+            }
             Some(found) if !found.continues() => Step::Done(found.outcome()),
             Some(_) if self.continued == MAX_CONTINUATIONS => Step::Done(Outcome::CONTINUATIONS),
             Some(found) => {

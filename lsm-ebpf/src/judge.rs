@@ -124,6 +124,12 @@ struct Rules {
 }
 
 impl Sink for Rules {
+    // Limits are about packets.
+    #[inline(always)]
+    fn admits(&mut self, _: u32) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn continued(&mut self, line: u32) {
         if self.frame.scratch().quiet == 0 {

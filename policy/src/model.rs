@@ -5,11 +5,13 @@
 
 mod connections;
 mod host;
+mod limit;
 
 use std::sync::Arc;
 
 pub use self::connections::{Connections, STATES};
 pub use self::host::*;
+pub use self::limit::{Limit, Per, Rate};
 use crate::ranges::{AddressRanges, Ranges};
 
 /// A whole policy.
@@ -205,6 +207,8 @@ pub struct Rule {
     pub audit: bool,
     /// `protect: syn-flood` on an accept: TCP handshakes by SYN cookies.
     pub protect: bool,
+    /// `limit:` beside it.
+    pub limit: Option<Limit>,
     /// What it matches.
     pub matches: Match,
 }
@@ -214,6 +218,12 @@ impl Rule {
     #[must_use]
     pub fn continues(&self) -> bool {
         self.audit || self.verdict == Verdict::Count
+    }
+
+    /// Whether it may.
+    #[must_use]
+    pub fn may_continue(&self) -> bool {
+        self.continues() || self.limit.is_some()
     }
 }
 

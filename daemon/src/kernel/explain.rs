@@ -82,7 +82,9 @@ impl Kernel {
         let mut explainer = loaded.explainer.lock().unwrap_or_else(PoisonError::into_inner);
         let explainer = match &mut *explainer {
             Some(explainer) => explainer,
-            none => none.insert(Explainer::new(open_object(self, &loaded.directory, &loaded.chains, None)?)?),
+            none => {
+                none.insert(Explainer::new(open_object(self, &loaded.directory, &loaded.chains, &loaded.track, true)?)?)
+            }
         };
         explainer.ask(hook.program(), frame, question)
     }

@@ -18,6 +18,7 @@ use ringfence_abi::{
     counter::Counter,
     generation::{SLOTS, VARIANT_EGRESS, VARIANT_EGRESS_L3, VARIANT_INGRESS, VARIANT_INGRESS_L3, VARIANTS},
     interface::Interface,
+    limit::{LimitKey, MAX_SCHEDULES},
     names,
 };
 use ringfence_policy::{
@@ -45,6 +46,8 @@ const MAX_INTERFACES: u32 = 16_384;
 const MIN_ARENA: usize = 64;
 /// Keeps the constants for the programs that explain, which may be loaded by a later daemon.
 const RECORD: &str = "CHAINS";
+/// The same for the constants of tracking and limits.
+const RECORD_TRACK: &str = "TRACK";
 
 /// A program of a generation, and where it goes.
 struct Entrance {
@@ -73,6 +76,7 @@ pub struct Loaded {
     pub slot: u8,
     pub(super) directory: PathBuf,
     pub(super) chains: [ChainConsts; 2],
+    pub(super) track: TrackConsts,
     pub(super) explainer: Mutex<Option<Explainer>>,
     pub(super) host: HostPart,
     pub(super) access_explainer: Mutex<Option<AccessExplainer>>,
@@ -88,6 +92,8 @@ impl Loaded {
             let map = sys::open_pin(&path).context(|| format!("cannot open {}", path.display()))?;
             map.ok_or(KernelError::Foreign { path })
         };
+        let record: Table<u32, TrackConsts> = maps::table(open(RECORD_TRACK)?)?;
+        let track = record.get(&0).context(|| "cannot read the record of a generation".to_owned())?.unwrap_or_default();
         let record: Table<u32, ChainConsts> = maps::table(open(RECORD)?)?;
         let chain = |index: u32| {
             let consts = record.get(&index).context(|| "cannot read the record of a generation".to_owned())?;
@@ -102,6 +108,7 @@ impl Loaded {
         Ok(Self {
             number,
             slot,
+            track,
             directory,
             chains,
             explainer,
@@ -177,12 +184,13 @@ impl Kernel {
         let chains = [constants(compiled.ingress.as_ref(), &set_ids), constants(compiled.egress.as_ref(), &set_ids)];
         let mut host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
         host.keeps |= self.entry_keeps()?;
-        staging.make_maps(compiled, &chains)?;
+        let track = TrackConsts { slot: slot.into(), ..compiled.track };
+        staging.make_maps(compiled, &chains, &track)?;
         reach("load/maps-made");
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
         reach("load/host-maps-made");
         Pools::make(&staging.directory, compiled.connections, before.as_ref())?;
-        staging.load_programs(&chains, &TrackConsts { slot: slot.into(), ..compiled.track })?;
+        staging.load_programs(&chains, &track)?;
         reach("load/programs-loaded");
         self.load_host(slot, &staging.directory, &host)?;
         reach("load/host-loaded");
@@ -255,7 +263,7 @@ struct Staging<'a> {
 }
 
 impl Staging<'_> {
-    fn make_maps(&self, compiled: &Compiled, chains: &[ChainConsts; 2]) -> Result<()> {
+    fn make_maps(&self, compiled: &Compiled, chains: &[ChainConsts; 2], track: &TrackConsts) -> Result<()> {
         let arenas = [(names::ARENA_INGRESS, &compiled.ingress), (names::ARENA_EGRESS, &compiled.egress)];
         for (name, chain) in arenas {
             let bytes = chain.as_ref().map_or(&[][..], |chain| &chain.arena);
@@ -277,8 +285,16 @@ impl Staging<'_> {
         let interfaces = maps::create(names::INTERFACES, &maps::hash::<u32, Interface>(MAX_INTERFACES))?;
         self.pin(interfaces.as_fd(), names::INTERFACES)?;
 
+        let schedules = if compiled.track.limits == [0; 2] { 1 } else { MAX_SCHEDULES };
+        let limits = maps::create(names::LIMITS, &maps::ready::<LimitKey, u64>(schedules))?;
+        self.pin(limits.as_fd(), names::LIMITS)?;
+
         let map = maps::create(RECORD, &maps::array::<ChainConsts>(2, 0))?;
         self.pin(map.as_fd(), RECORD)?;
+        let tracking = maps::create(RECORD_TRACK, &maps::array::<TrackConsts>(1, 0))?;
+        self.pin(tracking.as_fd(), RECORD_TRACK)?;
+        let record: Table<u32, TrackConsts> = maps::table(tracking)?;
+        record.set(&0, track).context(|| "cannot record the constants".to_owned())?;
         let record: Table<u32, ChainConsts> = maps::table(map)?;
         for (chain, consts) in (0_u32..).zip(chains) {
             record.set(&chain, consts).context(|| "cannot record the constants".to_owned())?;
@@ -296,7 +312,7 @@ impl Staging<'_> {
         if own.is_empty() {
             return Ok(());
         }
-        let mut ebpf = open_object(kernel, &self.directory, chains, Some(track))?;
+        let mut ebpf = open_object(kernel, &self.directory, chains, track, false)?;
         let names: Vec<&str> = own.iter().map(|entrance| entrance.program).collect();
         for (entrance, program) in own.iter().zip(NETWORK.load_all(&mut ebpf, &names)?) {
             self.pin(program.as_fd(), entrance.program)?;
@@ -342,20 +358,22 @@ impl Kernel {
     }
 }
 
-/// Opens the generation's object over the maps that are pinned in `directory`; without `track`, to explain.
+/// Opens the generation's object over the maps that are pinned in `directory`.
 pub(super) fn open_object(
     kernel: &Kernel,
     directory: &Path,
     chains: &[ChainConsts; 2],
-    track: Option<&TrackConsts>,
+    track: &TrackConsts,
+    explain: bool,
 ) -> Result<aya::Ebpf> {
     let [established, half_in, half_out] = POOLS;
     let [ingress, egress] = [names::ARENA_INGRESS, names::ARENA_EGRESS];
-    let own = [ingress, egress, names::COUNTERS, names::INTERFACES, established, half_in, half_out];
+    let own = [ingress, egress, names::COUNTERS, names::INTERFACES, names::LIMITS, established, half_in, half_out];
     let paths = own.map(|name| directory.join(name));
     let pinned: Vec<(&str, &Path)> = own.into_iter().zip(paths.iter().map(PathBuf::as_path)).collect();
-    let explain = u32::from(track.is_none());
-    let track = track.copied().unwrap_or_default();
+    // Explanations look nothing up.
+    let track = TrackConsts { on: if explain { 0 } else { track.on }, ..*track };
+    let explain = u32::from(explain);
     let globals = [
         (names::CHAINS, sys::slice_bytes(chains)),
         (names::TRACK, sys::bytes(&track)),

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use ringfence_abi::{
     chain::{ChainConsts, MAX_POSITIONS, STATE_NEW, VLAN_ABSENT},
-    counter::UNKNOWN,
+    counter::{LIMITS_FULL, UNKNOWN},
     explain::Question,
 };
 use ringfence_engine::{
@@ -16,7 +16,7 @@ use ringfence_engine::{
 
 use crate::{
     arena::Arena,
-    lookup,
+    limit, lookup,
     maps::{CELL, EXPLAIN_IN, INTERFACES, consts, explaining, scratch},
     packet::Packet,
     repeat::repeat,
@@ -146,8 +146,13 @@ fn question() -> Option<&'static Question> {
 
 impl Sink for Kernel {
     #[inline(always)]
+    fn admits(&mut self, limit: u32) -> bool {
+        Continued { consts: self.consts, tally: self.tally, egress: self.egress, quiet: self.quiet }.admits(limit)
+    }
+
+    #[inline(always)]
     fn continued(&mut self, line: u32) {
-        Continued { consts: self.consts, tally: self.tally, quiet: self.quiet }.continued(line);
+        Continued { consts: self.consts, tally: self.tally, egress: self.egress, quiet: self.quiet }.continued(line);
     }
 }
 
@@ -235,7 +240,11 @@ unsafe extern "C" fn step<const EGRESS: bool, const QUIET: bool>(_: u32, _: *mut
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), scratch()) else { return 1 };
     // SAFETY: this CPU's own memory; `walk` waits for the loop.
     let scratch = unsafe { &mut *scratch };
-    match scratch.search.step(consts, &arena, &mut Continued { consts, tally: scratch.tally, quiet: QUIET }) {
+    match scratch.search.step(
+        consts,
+        &arena,
+        &mut Continued { consts, tally: scratch.tally, egress: EGRESS, quiet: QUIET },
+    ) {
         Step::More => 0,
         Step::Done(outcome) => {
             scratch.outcome = outcome;
@@ -248,10 +257,20 @@ unsafe extern "C" fn step<const EGRESS: bool, const QUIET: bool>(_: u32, _: *mut
 struct Continued {
     consts: &'static ChainConsts,
     tally: Tally,
+    egress: bool,
     quiet: bool,
 }
 
 impl Sink for Continued {
+    #[inline(always)]
+    fn admits(&mut self, limit: u32) -> bool {
+        let (matches, full) = limit::admits(self.egress, limit, self.tally, self.quiet || explaining());
+        if full {
+            report::count(self.consts, LIMITS_FULL, self.tally);
+        }
+        matches
+    }
+
     #[inline(always)]
     fn continued(&mut self, line: u32) {
         if self.quiet {

@@ -71,7 +71,7 @@ const STEPS: u32 = 132;
 
 /// The first `length` bits of an address.
 #[inline(always)]
-fn masked(address: [u64; 2], length: u32) -> [u64; 2] {
+pub fn masked(address: [u64; 2], length: u32) -> [u64; 2] {
     if length >= 64 {
         // 64..=128 bits: the shift of a whole word is done in two parts.
         let rest = length - 64;

@@ -13,6 +13,7 @@ use ringfence_abi::{
     explain::{Answer, Question},
     generation::Cell,
     interface::Interface,
+    limit::LimitKey,
     zeroed,
 };
 use ringfence_engine::{
@@ -23,6 +24,7 @@ use ringfence_engine::{
 };
 
 use crate::{
+    limit::Asked,
     lookup::{EntryProbe, MemberProbe},
     report::Tally,
     track::Track,
@@ -58,6 +60,9 @@ pub static HALF_IN: LruHashMap<Key, Connection> = LruHashMap::with_max_entries(1
 pub static HALF_OUT: LruHashMap<Key, Connection> = LruHashMap::with_max_entries(1, 0);
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(FRAGMENTS_COUNT, 0);
+/// Schedules of limits, as the loader sizes them.
+#[map]
+pub static LIMITS: HashMap<LimitKey, u64> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static EXPLAIN_IN: Array<Question> = Array::with_max_entries(1, 0);
 #[map]
@@ -77,6 +82,7 @@ pub struct Scratch {
     pub fields: Fields,
     pub deep: Deep,
     pub track: Track,
+    pub asked: Asked,
     pub tally: Tally,
     pub search: Search,
     pub outcome: Outcome,

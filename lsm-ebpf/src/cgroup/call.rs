@@ -273,6 +273,12 @@ unsafe extern "C" fn step(_: u32, frame: *mut c_void) -> i64 {
 struct Counted;
 
 impl Sink for Counted {
+    // Limits are about packets.
+    #[inline(always)]
+    fn admits(&mut self, _: u32) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn continued(&mut self, line: u32) {
         count(line);

@@ -17,11 +17,12 @@ use super::{
     arena::Arena,
     direct,
     field::{Builder, Field, Lookup},
+    limits::{self, Limits},
     positions::{Address, Position, expand},
     rows::{Blocks, Rows, summary},
     trie,
 };
-use crate::model::{Chain, Location, Mode, Policy, SetId, Verdict};
+use crate::model::{Chain, Limit, Location, Mode, Policy, SetId, Verdict};
 
 /// Compiles one chain whose counters begin at `counter_base`.
 pub(super) fn compile(
@@ -43,6 +44,7 @@ pub(super) fn compile(
             verdict: rule.verdict,
             audit: rule.audit,
             protect: rule.protect,
+            limit: rule.limit,
         })
         .collect();
     let of_rules: Vec<usize> = positions.iter().map(|position| position.rule).collect();
@@ -89,9 +91,10 @@ pub(super) fn compile(
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let mut arena = Arena::new();
+    let limits = limits::write(&mut arena, &rules, counter_base + BUILTINS);
     write(&mut arena, &mut consts, BUILTINS, (&rules, &of_rules), fields);
     let arena = finish(arena, &mut consts, name)?;
-    Ok(CompiledChain { consts, arena, interfaces, classes })
+    Ok(CompiledChain { consts, arena, interfaces, classes, limits })
 }
 
 /// Whether the chain has anything to answer.
@@ -112,6 +115,7 @@ pub(super) struct Entry<'a> {
     pub(super) verdict: Verdict,
     pub(super) audit: bool,
     pub(super) protect: bool,
+    pub(super) limit: Option<Limit>,
 }
 
 impl Entry<'_> {
@@ -123,6 +127,11 @@ impl Entry<'_> {
     /// It is counted and evaluation goes on.
     pub(super) fn continues(&self) -> bool {
         self.audit || self.verdict == Verdict::Count
+    }
+
+    /// It may be.
+    fn may_continue(&self) -> bool {
+        self.continues() || self.limit.is_some()
     }
 }
 
@@ -164,12 +173,12 @@ fn unread(positions: &[Position]) -> Field {
 
 /// The positions whose rules let evaluation go on, as a bitmap; empty when there are too few to matter.
 pub(super) fn continuing(rules: &[Entry<'_>], positions: &[usize]) -> Vec<u64> {
-    if rules.iter().filter(|rule| rule.continues()).count() <= MAX_CONTINUATIONS as usize {
+    if rules.iter().filter(|rule| rule.may_continue()).count() <= MAX_CONTINUATIONS as usize {
         return Vec::new();
     }
     let mut bitmap = vec![0; positions.len().div_ceil(64)];
     for (position, rule) in positions.iter().enumerate() {
-        if rules[*rule].continues() {
+        if rules[*rule].may_continue() {
             bitmap[position / 64] |= 1 << (position % 64);
         }
     }
@@ -196,7 +205,7 @@ pub(super) fn check_continuations(
     if bound <= MAX_CONTINUATIONS {
         return Ok(());
     }
-    let Some(last) = rules.iter().rfind(|rule| rule.continues()) else { return Ok(()) };
+    let Some(last) = rules.iter().rfind(|rule| rule.may_continue()) else { return Ok(()) };
     Err(CompileError::TooManyContinuations {
         chain: name,
         needed: bound as usize,
@@ -217,11 +226,12 @@ pub(super) fn write(
 ) {
     fields.sort_by_key(|field| ORDER.iter().position(|number| *number == field.number));
     consts.blocks = if positions.len() > 64 { (positions.len() as u32).div_ceil(BLOCK) } else { 0 };
+    let limits = Limits::of(rules);
     consts.positions = arena.words(positions.iter().map(|&number| {
         let rule = &rules[number];
         let flags = if rule.audit { FLAG_AUDIT } else { 0 };
         let line = u64::from(builtins) + number as u64;
-        line | u64::from(rule.code()) << 32 | u64::from(flags) << 40
+        line | u64::from(rule.code()) << 32 | u64::from(flags) << 40 | limits.number(number) << 48
     }));
     let all = bitmap_of_all(positions.len());
     let wild: Vec<Vec<u64>> = fields

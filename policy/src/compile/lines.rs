@@ -31,6 +31,7 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
     lines.push(builtin("connection/killed".into(), "drop"));
     lines.push(builtin("connection/full".into(), "count"));
     lines.push(builtin("fragment/overlap".into(), "drop"));
+    lines.push(builtin("limit/full".into(), "count"));
     debug_assert_eq!(lines.len(), BUILTINS as usize);
     let mut sets = SetHashes::default();
     lines.extend(chain.rules.iter().map(|rule| Line {
@@ -93,7 +94,7 @@ impl SetHashes {
     fn content(&mut self, policy: &Policy, rule: &Rule) -> u64 {
         let mut hash = Fnv::default();
         let m = &rule.matches;
-        (rule.verdict, rule.audit).hash(&mut hash);
+        (rule.verdict, rule.audit, rule.limit).hash(&mut hash);
         if rule.protect {
             "syn-flood".hash(&mut hash);
         }

@@ -5,6 +5,7 @@ mod chain;
 mod direct;
 mod field;
 mod host;
+mod limits;
 mod lines;
 mod positions;
 mod rows;
@@ -46,6 +47,8 @@ pub struct CompiledChain {
     pub interfaces: InterfaceClasses,
     /// How many classes each field that some rule reads has, for reports; fields as in [`ringfence_abi::chain`].
     pub classes: Vec<(usize, usize)>,
+    /// Offset of the limits in the arena; 0: no rule has one.
+    pub limits: u32,
 }
 
 /// Classes of interface names in one chain; a new interface is classified without compiling again.
@@ -213,6 +216,8 @@ pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
     let egress = compiled(policy.egress.as_ref(), "egress")?;
     let host = host::compile(policy, lines.len() as u32)?;
     lines.extend(lines::host(&policy.host));
-    let (track, connections) = track::compile(policy);
+    let (mut track, connections) = track::compile(policy);
+    track.limits =
+        [&ingress, &egress].map(|chain: &Option<CompiledChain>| chain.as_ref().map_or(0, |chain| chain.limits));
     Ok(Compiled { ingress, egress, track, connections, host, lines })
 }

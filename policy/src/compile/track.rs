@@ -12,7 +12,10 @@ pub(super) fn compile(policy: &Policy) -> (TrackConsts, u32) {
     let [ingress, egress] =
         [&policy.ingress, &policy.egress].map(|chain| u32::from(chain.as_ref().is_some_and(cacheable)));
     let timeouts = policy.connections.timeouts.map(|seconds| seconds * 1_000_000_000);
-    (TrackConsts { timeouts, on: 1, slot: 0, cacheable: ingress | egress << 1, zero: 0 }, policy.connections.capacity)
+    (
+        TrackConsts { timeouts, on: 1, slot: 0, cacheable: ingress | egress << 1, zero: 0, limits: [0; 2] },
+        policy.connections.capacity,
+    )
 }
 
 /// Whether one look at a packet of an established connection stands for all in its direction: no rule that could match one
@@ -23,7 +26,7 @@ fn cacheable(chain: &Chain) -> bool {
         if rule.matches.state.as_ref().is_some_and(|states| !states.contains(STATE_ESTABLISHED)) {
             continue;
         }
-        if rule.continues() || reads_packets(&rule.matches) {
+        if rule.may_continue() || reads_packets(&rule.matches) {
             return false;
         }
         if takes_all(rule) {

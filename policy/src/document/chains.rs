@@ -264,6 +264,7 @@ impl<'b, 'c, 'n, 't> Builder<'b, 'c, 'n, 't> {
             at: rule.at.location(),
             verdict: rule.verdict,
             audit: rule.audit,
+            limit: rule.limit,
             protect: rule.protect.is_some(),
             matches: fields.matches.clone(),
         });

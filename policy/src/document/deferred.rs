@@ -14,7 +14,7 @@ pub(super) enum Part {
 }
 
 const PARTS: [(Part, &str); 3] = [
-    (Part::Limit, "`limit` needs rate limits, which this version does not have"),
+    (Part::Limit, "a `limit` of connections or of calls is not in this version; packets and bytes can be limited"),
     (Part::Add, "`add` needs rules that fill sets, which this version does not have"),
     (Part::Log, "`log` needs events, which this version does not have; rules are counted without it"),
 ];

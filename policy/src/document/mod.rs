@@ -9,6 +9,7 @@ mod connections;
 mod deferred;
 mod fields;
 mod host;
+mod limit;
 mod node;
 mod outline;
 mod packets;

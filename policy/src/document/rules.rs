@@ -2,12 +2,13 @@
 
 use super::deferred::Part;
 use super::fields::{Context, Fields};
+use super::limit;
 use super::node::{parse, text};
 use super::problems::{Complaint, Problems, quote};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values;
-use crate::model::Verdict;
+use crate::model::{Limit, Verdict};
 
 /// Keys beside the verb.
 const BESIDE: [&str; 8] = ["name", "comment", "mode", "log", "limit", "add", "when", "protect"];
@@ -30,6 +31,7 @@ pub(super) struct Rule<'n> {
     pub audit: bool,
     /// Where `protect` stands.
     pub protect: Option<Span>,
+    pub limit: Option<Limit>,
     pub fields: Fields,
 }
 
@@ -54,7 +56,7 @@ struct Keys<'n, 't> {
     audit: Option<Span>,
     protect: Option<Span>,
     when: Option<(Span, &'n Node<'t>)>,
-    limit: Option<&'n Node<'t>>,
+    limit: Option<(Span, &'n Node<'t>)>,
     // Keys that only a rule with a verdict has.
     of_rules: Vec<(&'n str, Span)>,
 }
@@ -114,10 +116,7 @@ impl<'n, 't> Context<'_, 'n, 't> {
             }
             "mode" => keys.audit = self.mode(value),
             "when" => keys.when = Some((*at, value)),
-            "limit" => {
-                self.deferred.add(Part::Limit, *at);
-                keys.limit = Some(value);
-            }
+            "limit" => keys.limit = Some((*at, value)),
             "add" => {
                 self.deferred.add(Part::Add, *at);
                 self.check_add(value);
@@ -186,12 +185,17 @@ impl<'n, 't> Context<'_, 'n, 't> {
             let message = format!("`protect` on `{word}`, which lets no connection begin");
             self.problems.error(span, Complaint::new(message).help("it stands beside `accept`"));
         }
-        if let Some(limit) = keys.limit {
-            check_limit(limit, verdict, word, self.problems);
-        }
+        let limit = match keys.limit.map(|(at, node)| (at, limit::read(node, verdict, word, self.problems))) {
+            Some((at, Some(limit::Written::Connections))) => {
+                self.deferred.add(Part::Limit, at);
+                None
+            }
+            Some((_, Some(limit::Written::Rate(limit)))) => Some(limit),
+            Some((_, None)) | None => None,
+        };
         let fields = self.fields(value)?;
         let (audit, protect) = (keys.audit.is_some(), keys.protect);
-        Some(Written::Rule(Rule { name: keys.name, at, verdict, audit, protect, fields }))
+        Some(Written::Rule(Rule { name: keys.name, at, verdict, audit, protect, limit, fields }))
     }
 
     fn check_add(&mut self, node: &'n Node<'t>) {
@@ -307,59 +311,5 @@ fn sample(text: &str) -> Result<(), Complaint> {
     match text.strip_prefix("1/").map(|every| values::number(every, u32::MAX)) {
         Some(Ok(1..)) => Ok(()),
         _ => Err(Complaint::new(format!("expected a fraction such as `1/100`, found {}", quote(text)))),
-    }
-}
-
-pub(super) fn check_limit(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut Problems) {
-    let Kind::Map(entries) = &node.kind else {
-        if !matches!(node.kind, Kind::Bad) {
-            problems.error(
-                node.span,
-                format!("expected `{{rate: 10/minute, burst: 20, per: source}}`, found {}", node.describe()),
-            );
-        }
-        return;
-    };
-    let mut kinds = 0;
-    for Entry { key, at, value } in entries {
-        match &**key {
-            "rate" | "over" => {
-                kinds += 1;
-                parse(value, "a rate", values::rate, problems);
-                if key == "rate" && verdict.refuses() {
-                    let complaint = Complaint::new(format!(
-                        "`rate` on `{word}` refuses what stays under the limit and lets the flood through"
-                    ));
-                    problems.error(*at, complaint.help("to refuse what is above the limit, write `over:`"));
-                }
-            }
-            "connections" => {
-                kinds += 1;
-                parse(value, "a number", |text| values::number(text, 1 << 24), problems);
-            }
-            "burst" => {
-                parse(value, "a number", |text| values::number(text, 1 << 30), problems);
-            }
-            "per" => {
-                parse(value, "`source`, `destination` or `rule`", per, problems);
-            }
-            _ => problems
-                .error(*at, Complaint::unknown("key of `limit`", key, ["rate", "over", "connections", "burst", "per"])),
-        }
-    }
-    if kinds != 1 {
-        problems.error(node.span, "a limit has one of `rate`, `over` and `connections`");
-    }
-}
-
-fn per(text: &str) -> Result<(), Complaint> {
-    let (word, length) = text.split_once('/').map_or((text, None), |(word, length)| (word, Some(length)));
-    if !["source", "destination", "rule"].contains(&word) {
-        return Err(Complaint::unknown("value of `per`", text, ["source", "destination", "rule"]));
-    }
-    match length {
-        Some(_) if word == "rule" => Err("`per: rule` has no prefix length".into()),
-        Some(length) => values::number(length, 128).map(drop),
-        None => Ok(()),
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn warn(rules: &[Rule], names: &[String], problems: &mut Problems) {
             if let Some(by) = by.min() {
                 report(rule, &rules[by], names, problems);
             }
-            if !rule.continues() {
+            if !rule.may_continue() {
                 index.insert(number, &rule.matches);
             }
         }

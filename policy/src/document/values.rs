@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::problems::{Complaint, quote};
-use crate::model::{FlagSet, IcmpMatch, NameGlob, STATES};
+use crate::model::{FlagSet, IcmpMatch, NameGlob, Rate, STATES};
 use crate::services;
 
 type Parsed<T> = Result<T, Complaint>;
@@ -313,16 +313,32 @@ pub(super) fn given_name(text: &str) -> Parsed<&str> {
         .help("a name begins with a letter and has letters, digits, `-`, `_` and `.`, at most 64"))
 }
 
-/// `10/minute`, `5MiB/s`: checked only, limits come with connection tracking.
-pub(super) fn rate(text: &str) -> Parsed<()> {
+/// `10/minute`, `5MiB/s`.
+pub(super) fn rate(text: &str) -> Parsed<Rate> {
     let expected =
         || Complaint::new(format!("expected a rate such as `10/minute` or `10MiB/s`, found {}", quote(text)));
     let (amount, unit) = text.split_once('/').ok_or_else(expected)?;
     let (digits, size) = amount.split_at(amount.find(|c: char| !c.is_ascii_digit()).unwrap_or(amount.len()));
-    let known = matches!(unit.trim(), "s" | "second" | "minute" | "m" | "hour" | "h" | "day" | "d")
-        && matches!(size, "" | "B" | "KiB" | "MiB" | "GiB" | "kB" | "MB" | "GB");
+    let seconds = match unit.trim() {
+        "s" | "second" => 1,
+        "m" | "minute" => 60,
+        "h" | "hour" => 3600,
+        "d" | "day" => 86_400,
+        _ => return Err(expected()),
+    };
+    let bytes = !size.is_empty();
+    let size = match size {
+        "" | "B" => 1,
+        "kB" => 1000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return Err(expected()),
+    };
     match number64(digits, u32::MAX.into()) {
-        Ok(1..) if known => Ok(()),
+        Ok(count @ 1..) => Ok(Rate { amount: count * size, seconds, bytes }),
         _ => Err(expected()),
     }
 }

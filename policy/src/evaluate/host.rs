@@ -80,6 +80,11 @@ pub fn question(compiled: &CompiledHost, access: &Access, exe_id: u32) -> Option
 struct Continued(Vec<u32>);
 
 impl Sink for Continued {
+    // Limits are about packets.
+    fn admits(&mut self, _: u32) -> bool {
+        true
+    }
+
     fn continued(&mut self, line: u32) {
         self.0.push(line);
     }

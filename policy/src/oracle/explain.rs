@@ -106,6 +106,7 @@ fn outside(name: &str, rule: &Rule, context: &Context, fields: &Fields) -> Strin
         "dscp" => number(fields.dscp, reads.dscp.as_ref()),
         "mark" => number(fields.mark, reads.mark.as_ref()),
         "length" => number(fields.length, reads.length.as_ref()),
+        "limit" => "nothing is above it yet".to_owned(),
         "state" => format!("{} is not wanted", STATES.get(usize::from(context.state)).unwrap_or(&"unknown")),
         "flags" => match fields.flags {
             Field::Value(flags) => format!("{} are not wanted", flag_names(flags)),

@@ -26,6 +26,10 @@ pub(super) struct Mismatch {
 
 /// Every field that the rule reads accepts the packet; or the first that does not.
 pub(super) fn check(rule: &Rule, context: &Context, fields: &Fields, members: &Members<'_>) -> Result<(), Mismatch> {
+    // Judged without effect, nothing has been spent: what is above a rate does not come.
+    if rule.limit.is_some_and(|limit| limit.over) {
+        return Err(Mismatch { field: "limit", why: Why::Outside });
+    }
     let refuses = rule.verdict.refuses();
     let reads = &rule.matches;
     for one in &reads.interface {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ringfence_policy::model::{
-    Chain, Connections, DynamicKind, DynamicSet, Families, FlagSet, HostChain, IcmpMatch, InterfaceMatch, Location,
-    Match, Mode, NameGlob, Policy, Rule, Verdict, WhenFull,
+    Chain, Connections, DynamicKind, DynamicSet, Families, FlagSet, HostChain, IcmpMatch, InterfaceMatch, Limit,
+    Location, Match, Mode, NameGlob, Per, Policy, Rate, Rule, Verdict, WhenFull,
 };
 use ringfence_policy::ranges::{AddressRanges, Ranges};
 
@@ -73,7 +73,8 @@ fn chain(rng: &mut Rng, pool: &Pool, shape: Shape, dynamic: u16) -> Chain {
                 _ => Verdict::Drop,
             };
             let audit = verdict.refuses() && may_continue && once_in(rng, 4);
-            if audit || verdict == Verdict::Count {
+            let limit = (may_continue && continuing_left != usize::MAX && once_in(rng, 6)).then(|| limit(rng, verdict));
+            if audit || verdict == Verdict::Count || limit.is_some() {
                 continuing_left -= 1;
             }
             let at = Location { file: 0, line: 100 + index as u32, column: 9 };
@@ -84,12 +85,23 @@ fn chain(rng: &mut Rng, pool: &Pool, shape: Shape, dynamic: u16) -> Chain {
                 verdict,
                 audit,
                 protect: false,
+                limit,
                 matches: conditions(rng, pool, &lists, exact),
             }
         })
         .collect();
     let default = pick(rng, &[Verdict::Accept, Verdict::Drop, Verdict::Drop, Verdict::Reject]);
     Chain { default, default_at: Location { file: 0, line: 99, column: 5 }, protect: false, rules }
+}
+
+fn limit(rng: &mut Rng, verdict: Verdict) -> Limit {
+    Limit {
+        rate: Rate { amount: rng.u64(1..1000), seconds: pick(rng, &[1, 60]), bytes: rng.bool() },
+        // What refuses below a rate lets the flood through: the language has no such rule.
+        over: verdict.refuses() || rng.bool(),
+        burst: rng.u64(1..100),
+        per: pick(rng, &[Per::Rule, Per::Source(24, 64), Per::Destination(32, 128)]),
+    }
 }
 
 /// The conditions of a rule; in a large chain they are narrow ones, so that packets get past the first rules.

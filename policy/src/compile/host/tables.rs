@@ -56,7 +56,14 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
     let positions = expand(rules)?;
     let entries: Vec<Entry<'_>> = rules
         .iter()
-        .map(|rule| Entry { name: &rule.name, at: rule.at, verdict: rule.verdict, audit: rule.audit, protect: false })
+        .map(|rule| Entry {
+            name: &rule.name,
+            at: rule.at,
+            verdict: rule.verdict,
+            audit: rule.audit,
+            protect: false,
+            limit: None,
+        })
         .collect();
     let of_rules: Vec<usize> = positions.iter().map(|position| position.rule).collect();
     let watched = continuing(&entries, &of_rules);

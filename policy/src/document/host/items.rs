@@ -2,9 +2,10 @@
 
 use super::super::deferred::Part;
 use super::super::fields::Context;
+use super::super::limit;
 use super::super::node::{parse, text};
 use super::super::problems::Complaint;
-use super::super::rules::{check_limit, check_log, parse_name};
+use super::super::rules::{check_log, parse_name};
 use super::super::source::Span;
 use super::super::tree::{Entry, Kind, Node};
 use super::conditions::Fields;
@@ -194,7 +195,7 @@ impl<'n, 't> Context<'_, 'n, 't> {
             self.problems.error(span, Complaint::new(message).help(help));
         }
         if let Some(limit) = parts.limit {
-            check_limit(limit, verdict, verb, self.problems);
+            limit::read(limit, verdict, verb, self.problems);
         }
         let fields = self.host_fields(fields)?;
         Some(Item::Rule(Rule { name, at, verdict, audit: audit.is_some(), fields }))

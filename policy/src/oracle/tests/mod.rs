@@ -47,7 +47,16 @@ fn syn() -> Fields {
 }
 
 fn rule(verdict: Verdict, matches: Match) -> Rule {
-    Rule { name: verdict.word().to_owned(), named: true, at: AT, verdict, audit: false, protect: false, matches }
+    Rule {
+        name: verdict.word().to_owned(),
+        named: true,
+        at: AT,
+        verdict,
+        audit: false,
+        protect: false,
+        limit: None,
+        matches,
+    }
 }
 
 fn policy(default: Verdict, rules: Vec<Rule>) -> Policy {
