@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::{
-    AccessRequest, ApplyAnswer, ApplyRequest, Diff, DiffQuery, Entry, EntryList, EntryRequest, ErrorBody,
-    ExplainRequest, Explanation, Generation, GenerationAnswer, GenerationRequest, GenerationText, ModeAnswer,
-    ModeRequest, OffAnswer, RuleLine, RulesQuery, SetAnswer, SetElements, SetQuery, SetRequest, Status, UndoAnswer,
-    UndoRequest, path,
+    AccessRequest, ApplyAnswer, ApplyRequest, Connections, ConnectionsQuery, Diff, DiffQuery, Entry, EntryList,
+    EntryRequest, ErrorBody, ExplainRequest, Explanation, Generation, GenerationAnswer, GenerationRequest,
+    GenerationText, KillAnswer, KillRequest, ModeAnswer, ModeRequest, OffAnswer, RuleLine, RulesQuery, SetAnswer,
+    SetElements, SetQuery, SetRequest, Status, UndoAnswer, UndoRequest, path,
 };
 
 /// Compiling and loading the largest policies takes seconds; a daemon that takes longer than this hangs.
@@ -164,6 +164,18 @@ impl Client {
     /// Changes a dynamic set.
     pub async fn change_set(&self, name: &str, request: &SetRequest) -> Result<SetAnswer, ClientError> {
         self.post(&set_path(name), request).await
+    }
+
+    /// Connections that are followed.
+    pub async fn connections(&self, query: &ConnectionsQuery) -> Result<Connections, ClientError> {
+        let parts: Vec<_> =
+            query.parts().into_iter().map(|(name, value)| format!("{name}={}", escape(&value))).collect();
+        self.get(&format!("{}?{}", path::CONNECTIONS, parts.join("&"))).await
+    }
+
+    /// Ends connections.
+    pub async fn kill_connections(&self, request: &KillRequest) -> Result<KillAnswer, ClientError> {
+        self.post(path::KILL, request).await
     }
 
     /// Which rule decides about a packet.

@@ -21,6 +21,8 @@
 //! | `POST` [`path::UNDO`] | root | [`UndoRequest`] | [`UndoAnswer`] |
 //! | `GET` [`path::SET`] | read | [`SetQuery`] | [`SetElements`] |
 //! | `POST` [`path::SET`] | root | [`SetRequest`] | [`SetAnswer`] |
+//! | `GET` [`path::CONNECTIONS`] | read | [`ConnectionsQuery`] | [`Connections`] |
+//! | `POST` [`path::KILL`] | root | [`KillRequest`] | [`KillAnswer`] |
 //! | `POST` [`path::EXPLAIN`] | read | [`ExplainRequest`] | [`Explanation`] |
 //! | `POST` [`path::EXPLAIN_ACCESS`] | read | [`AccessRequest`] | [`Explanation`] |
 //! | `POST` [`path::MODE`] | root | [`ModeRequest`] | [`ModeAnswer`] |
@@ -30,6 +32,7 @@
 //! Anything but success is answered with an [`ErrorBody`] and the HTTP status of its [`ErrorCode`].
 
 mod client;
+mod connection;
 mod entry;
 mod error;
 mod explain;
@@ -41,6 +44,11 @@ mod set;
 mod status;
 
 pub use client::{Client, ClientError};
+pub use connection::{
+    CONNECTION_STATES, Connection, ConnectionDirection, ConnectionFilter, Connections, ConnectionsQuery, IcmpQuery,
+    KILLED, KillAnswer, KillRequest, Killed, LISTED_CONNECTIONS, MAX_KILLED_CONNECTIONS, MAX_LISTED_CONNECTIONS, Pool,
+    PoolSize, SocketEnd, Traffic, end,
+};
 pub use entry::{
     Calls, Direction, Element, Entry, EntryList, EntryRequest, EntryVerb, MAX_LISTED_ELEMENTS, Target, UndoAnswer,
     UndoRequest, What,

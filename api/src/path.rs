@@ -22,6 +22,10 @@ pub const ENTRIES: &str = "/v1/entries";
 pub const UNDO: &str = "/v1/undo";
 /// Elements of a dynamic set.
 pub const SET: &str = "/v1/sets/{name}";
+/// Connections that are followed.
+pub const CONNECTIONS: &str = "/v1/connections";
+/// Ends connections.
+pub const KILL: &str = "/v1/connections/kill";
 /// Which rule decides about a packet.
 pub const EXPLAIN: &str = "/v1/explain";
 /// Which rule decides about a system call.

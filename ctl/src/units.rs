@@ -23,7 +23,8 @@ pub fn duration(seconds: u64) -> String {
 }
 
 /// Seconds by their largest unit, for a column: `3s`, `12m`, `5h`, `9d`.
-fn roughly(seconds: u64) -> String {
+#[must_use]
+pub fn roughly(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),

@@ -1,4 +1,8 @@
-//! Connections that were there before anybody followed them, and those that are over.
+//! Connections that were there before anybody followed them, and those that are over; listing and ending them.
+
+mod diag;
+mod kill;
+mod list;
 
 use std::collections::HashSet;
 use std::fs;

@@ -5,6 +5,7 @@ mod apply;
 mod check;
 mod completions;
 mod confirm;
+mod connections;
 mod deny;
 mod diff;
 mod explain;
@@ -44,6 +45,7 @@ pub enum Command {
     List(list::List),
     Undo(undo::Undo),
     Set(set::Set),
+    Connections(connections::Connections),
     Mode(mode::Mode),
     Explain(explain::Explain),
     Off(off::Off),
@@ -79,6 +81,7 @@ pub fn run(command: Command, context: &mut Context) -> Result<Exit, Failure> {
         Command::List(command) => command.run(context),
         Command::Undo(command) => command.run(context),
         Command::Set(command) => command.run(context),
+        Command::Connections(command) => command.run(context),
         Command::Mode(command) => command.run(context),
         Command::Explain(command) => command.run(context),
         Command::Off(command) => command.run(context),

@@ -4,7 +4,7 @@
 use std::{os::fd::AsFd as _, path::Path};
 
 use ringfence_abi::{
-    connection::{Connection, Key, half_in, half_out},
+    connection::{Connection, KILLED, Key, half_in, half_out},
     names,
 };
 
@@ -120,6 +120,29 @@ impl Kernel {
     /// Gives a generation the connections that another one has and it has not.
     pub fn carry_connections(&self, from: &Loaded, to: &Loaded) -> Result<()> {
         to.connections.take(&from.connections)
+    }
+
+    /// Has the programs of these generations drop the packets of connections until `expires` (nanoseconds of
+    /// `CLOCK_MONOTONIC`), in whatever pool each is by now.
+    pub fn kill_connections(&self, generations: &[&Loaded], all: &[(Key, Connection)], expires: u64) -> Result<()> {
+        let mark = || -> Result<()> {
+            for (key, connection) in all {
+                let killed = Connection { state: KILLED, expires, cached: [0; 4], ..*connection };
+                for loaded in generations.iter().filter(|loaded| loaded.tracks()) {
+                    for pool in [Pool::Established, Pool::In, Pool::Out] {
+                        loaded.set_connection(pool, key, &killed)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        let marked = mark();
+        // Later fragments of its packets are known by the first one.
+        self.maps.cell.advance();
+        marked?;
+        // A program that was just promoting one of them has put it where it was not marked.
+        self.grace.wait()?;
+        mark()
     }
 }
 

@@ -44,6 +44,7 @@ use ringfence_abi::generation::CellWord;
 
 pub use self::{
     attach::{AttachReport, Attached, Device, Direction, IngressHook},
+    connections::Pool,
     error::{KernelError, Result},
     explain::Hook,
     generation::Loaded,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::IntoResponse;
 use ringfence_api::{
-    AccessRequest, ApplyAnswer, ApplyRequest, ApplySource, Diff, DiffQuery, Entry, EntryList, EntryRequest, ErrorBody,
-    ExplainRequest, Explanation, Generation, GenerationAnswer, GenerationRequest, GenerationText, ModeAnswer,
-    ModeRequest, OffAnswer, RuleLine, RulesQuery, SetAnswer, SetElements, SetQuery, SetRequest, Status, UndoAnswer,
-    UndoRequest, path,
+    AccessRequest, ApplyAnswer, ApplyRequest, ApplySource, Connections, ConnectionsQuery, Diff, DiffQuery, Entry,
+    EntryList, EntryRequest, ErrorBody, ExplainRequest, Explanation, Generation, GenerationAnswer, GenerationRequest,
+    GenerationText, KillAnswer, KillRequest, ModeAnswer, ModeRequest, OffAnswer, RuleLine, RulesQuery, SetAnswer,
+    SetElements, SetQuery, SetRequest, Status, UndoAnswer, UndoRequest, path,
 };
 
 use super::body::{Json, Query};
@@ -156,6 +156,24 @@ pub async fn change_set(
     Json(request): Json<SetRequest>,
 ) -> Answer<SetAnswer> {
     ask(daemon, move |daemon| daemon.change_set(&name, request, &Caller::Peer(peer))).await
+}
+
+/// Connections that the policy in force follows, the newest of those that fit.
+#[utoipa::path(get, path = path::CONNECTIONS, params(ConnectionsQuery), responses(
+    (status = 200, body = Connections), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub async fn connections(State(daemon): Shared, Query(query): Query<ConnectionsQuery>) -> Answer<Connections> {
+    ask(daemon, move |daemon| daemon.connections(&query)).await
+}
+
+/// Ends connections: their packets are dropped when the answer comes.
+#[utoipa::path(post, path = path::KILL, request_body = KillRequest, responses(
+    (status = 200, body = KillAnswer), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 422, body = ErrorBody)))]
+pub async fn kill_connections(
+    State(daemon): Shared,
+    ConnectInfo(peer): From,
+    Json(request): Json<KillRequest>,
+) -> Answer<KillAnswer> {
+    ask(daemon, move |daemon| daemon.kill_connections(&request, &Caller::Peer(peer))).await
 }
 
 /// Which rule decides about a packet; asked of the kernel's own program, without effect.

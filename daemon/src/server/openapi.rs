@@ -25,6 +25,8 @@ use super::handlers;
         handlers::undo,
         handlers::set,
         handlers::change_set,
+        handlers::connections,
+        handlers::kill_connections,
         handlers::explain,
         handlers::explain_access,
         handlers::mode,

@@ -48,6 +48,8 @@ routes! {
     post path::UNDO => to::undo,
     get path::SET => to::set,
     post path::SET => to::change_set,
+    get path::CONNECTIONS => to::connections,
+    post path::KILL => to::kill_connections,
     post path::EXPLAIN => to::explain,
     post path::EXPLAIN_ACCESS => to::explain_access,
     post path::MODE => to::mode,
