@@ -108,9 +108,9 @@ impl Loaded {
         Ok(Self {
             number,
             slot,
-            track,
             directory,
             chains,
+            track,
             explainer,
             host,
             access_explainer,

@@ -65,7 +65,7 @@ impl Limit {
     /// How far ahead a schedule may be, as in [`ringfence_abi::limit::Limit::window`].
     #[must_use]
     pub fn window(self) -> u64 {
-        let window = u128::from(self.rate.cost()) * u128::from(self.burst) >> COST_SHIFT;
+        let window = (u128::from(self.rate.cost()) * u128::from(self.burst)) >> COST_SHIFT;
         // A word of the schedule lasts for nine years: no burst may be of more than half of that.
         u64::try_from(window).unwrap_or(u64::MAX).min(u64::MAX / 4)
     }

@@ -73,7 +73,8 @@ fn chain(rng: &mut Rng, pool: &Pool, shape: Shape, dynamic: u16) -> Chain {
                 _ => Verdict::Drop,
             };
             let audit = verdict.refuses() && may_continue && once_in(rng, 4);
-            let limit = (may_continue && continuing_left != usize::MAX && once_in(rng, 6)).then(|| limit(rng, verdict));
+            let limit = (may_continue && continuing_left != usize::MAX && once_in(rng, if exact { 60 } else { 12 }))
+                .then(|| limit(rng, verdict));
             if audit || verdict == Verdict::Count || limit.is_some() {
                 continuing_left -= 1;
             }
