@@ -36,7 +36,7 @@ mod tests {
     }
 
     fn per_second(rate: u64, burst: u64) -> Limit {
-        let cost = (1_000_000_000 * u64::from(UNITS) << COST_SHIFT) / rate;
+        let cost = ((1_000_000_000 * u64::from(UNITS)) << COST_SHIFT) / rate;
         Limit { cost, window: (burst * cost) >> COST_SHIFT, ..Limit::default() }
     }
 
