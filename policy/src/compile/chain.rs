@@ -34,6 +34,10 @@ pub(super) fn compile(
     if chain.rules.len() > MAX_RULES {
         return Err(CompileError::TooManyRules { chain: name, rules: chain.rules.len(), limit: MAX_RULES });
     }
+    let limited = chain.rules.iter().filter(|rule| rule.limit.is_some()).count();
+    if limited > limits::MOST {
+        return Err(CompileError::TooManyLimits { chain: name, limits: limited, limit: limits::MOST });
+    }
     let positions = expand(chain, name)?;
     let rules: Vec<Entry<'_>> = chain
         .rules

@@ -7,6 +7,9 @@ use ringfence_abi::limit::{FLAG_BYTES, FLAG_DESTINATION, FLAG_OVER, FLAG_SOURCE,
 use super::{arena::Arena, chain::Entry};
 use crate::model::{self, Per};
 
+/// The most limits in a chain: their numbers have 16 bits, and 0 is none.
+pub(super) const MOST: usize = u16::MAX as usize;
+
 /// The numbers of the rules' limits, from 1 in the order of the rules.
 pub(super) struct Limits(HashMap<usize, u64>);
 
@@ -16,7 +19,7 @@ impl Limits {
         Self(limited.map(|(number, _)| number).zip(1..).collect())
     }
 
-    /// 0: the rule has none. There may be as many as rules, 65,536 of them at most; the last has no number in 16 bits.
+    /// 0: the rule has none.
     pub(super) fn number(&self, rule: usize) -> u64 {
         self.0.get(&rule).copied().unwrap_or(0)
     }

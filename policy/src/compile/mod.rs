@@ -123,6 +123,16 @@ pub enum CompileError {
         /// How many it may read.
         limit: usize,
     },
+    /// More rules with a limit than have a number in a position.
+    #[error("{chain} has {limits} rules with a `limit`, the limit is {limit}")]
+    TooManyLimits {
+        /// The chain.
+        chain: &'static str,
+        /// How many it has.
+        limits: usize,
+        /// How many it may have.
+        limit: usize,
+    },
     /// More different wildcards in `interface:` fields than the class table holds.
     #[error("{chain} uses {globs} different wildcards in `interface:`, the limit is {limit}")]
     TooManyInterfaceGlobs {

@@ -1,4 +1,4 @@
-use ringfence_policy::model::{Connections, Verdict};
+use ringfence_policy::model::{Connections, Limit, Per, Rate, Verdict};
 
 use super::{accepts, load_all, refuses, says, warns, with_rule};
 
@@ -44,15 +44,15 @@ fn every_verb_and_the_keys_beside_it() {
 
 #[test]
 fn what_comes_later_is_checked_and_refused_once_a_kind() {
-    let rules = "drop: {state: new}\n        limit: {over: 10/minute, burst: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        limit: {rate: 10MiB/s}\n        log: true";
+    let rules = "drop: {state: new}\n        limit: {connections: 20, per: source/24}\n        add: {source: $jail, unproven: true}\n        log: {rate: 10/s, sample: 1/100}\n      - accept: {proto: tcp}\n        limit: {connections: 5}\n        log: true";
     let said = says(&with_rule(rules));
     let count = |part: &str| said.iter().filter(|line| line.contains(part)).count();
-    for part in ["`limit` needs", "`add` needs", "`log` needs"] {
+    for part in ["`limit` of connections", "`add` needs", "`log` needs"] {
         assert_eq!(count(part), 1, "{part}: {said:#?}");
     }
     assert_eq!(said.len(), 3);
     assert!(
-        said.iter().any(|line| line.starts_with("12:9 `limit`") && line.ends_with("also at p.yaml:16")),
+        said.iter().any(|line| line.starts_with("12:9 a `limit`") && line.ends_with("also at p.yaml:16")),
         "{said:#?}"
     );
     for (rule, fragment) in [
@@ -264,5 +264,45 @@ fn connections_are_followed_where_a_rule_asks_for_their_state() {
         ("{timeouts: 1h}", "expected a mapping with states"),
     ] {
         refuses(&with(&format!("  connections: {connections}\n{stateful}")), fragment);
+    }
+}
+
+#[test]
+fn limits_are_rates_of_packets_or_bytes() {
+    let limit = |text: &str| {
+        let policy = accepts(&with_rule(&format!("drop: {{proto: udp}}\n        limit: {text}"))).policy;
+        policy.ingress.unwrap().rules[0].limit.unwrap()
+    };
+    let rate = |amount, seconds, bytes| Rate { amount, seconds, bytes };
+    for (text, expected) in [
+        ("{over: 10/minute}", Limit { rate: rate(10, 60, false), over: true, burst: 5, per: Per::Rule }),
+        ("{over: 1000/s}", Limit { rate: rate(1000, 1, false), over: true, burst: 100, per: Per::Rule }),
+        (
+            "{over: 2MiB/s, per: source}",
+            Limit { rate: rate(2 << 20, 1, true), over: true, burst: 209_715, per: Per::Source(32, 128) },
+        ),
+        (
+            "{over: 7B/day, burst: 9, per: destination/24}",
+            Limit { rate: rate(7, 86_400, true), over: true, burst: 9, per: Per::Destination(24, 64) },
+        ),
+        (
+            "{over: 3kB/h, per: source/56}",
+            Limit { rate: rate(3000, 3600, true), over: true, burst: 65_535, per: Per::Source(32, 56) },
+        ),
+    ] {
+        assert_eq!(limit(text), expected, "{text}");
+    }
+    let rate = accepts(&with_rule("accept: any\n        limit: {rate: 5/s}")).policy.ingress.unwrap();
+    assert!(!rate.rules[0].limit.unwrap().over);
+    for (text, fragment) in [
+        ("{over: 1/s, burst: 0}", "a burst of nothing"),
+        ("{over: 1/s, per: source/0}", "one limit for all"),
+        ("{over: 1/s, per: source/129}", "129"),
+        ("{over: 1/week}", "expected a rate"),
+        ("{over: 1TiB/s}", "expected a rate"),
+        ("{over: 1/s, rate: 1/s}", "one of `rate`, `over` and `connections`"),
+        ("{connections: 5}", "a `limit` of connections"),
+    ] {
+        refuses(&with_rule(&format!("drop: any\n        limit: {text}")), fragment);
     }
 }
