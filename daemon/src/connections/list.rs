@@ -105,7 +105,7 @@ impl Found {
             from_port: port(from_port),
             to,
             to_port: port(to_port),
-            icmp: ICMP.contains(&key.proto).then_some(IcmpQuery { r#type: key.high_port, id: key.low_port }),
+            icmp: ICMP.contains(&key.proto).then_some(IcmpQuery { r#type: key.high_port & 0xff, id: key.low_port }),
             state: word(connection.state),
             pool: named(*pool),
             direction: if is(FLAG_OUTBOUND) { ConnectionDirection::Outbound } else { ConnectionDirection::Inbound },
