@@ -109,7 +109,7 @@ fn what_is_below_the_rate_matches_and_the_rest_goes_on() -> Result<()> {
 #[test]
 fn two_processors_spend_from_one_schedule() -> Result<()> {
     let site = Site::new()?;
-    let daemon = Daemon::start(&site.server, &policy("accept: {proto: udp, port: 9}", "{rate: 5000/s, burst: 15000}"))?;
+    let daemon = Daemon::start(&site.server, &policy("accept: {proto: udp, port: 9}", "{rate: 2000/s, burst: 6000}"))?;
     let wires = [site.wire(Direction::ToServer)?, site.wire(Direction::ToServer)?];
     let begin = Instant::now();
     let sent: u64 = thread::scope(|scope| {
@@ -128,7 +128,7 @@ fn two_processors_spend_from_one_schedule() -> Result<()> {
     let time = begin.elapsed();
     let (limited, rest) = settled(&daemon)?;
     ensure!(rest > 0, "only {sent} packets in {time:?}: not above the rate");
-    is_exact(limited, 15_000 + 5 * millis(time))
+    is_exact(limited, 6000 + 2 * millis(time))
 }
 
 #[test]

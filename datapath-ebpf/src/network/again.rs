@@ -33,7 +33,7 @@ fn first<const EGRESS: bool>() -> u64 {
     let (Some(arena), Some(scratch)) = (Arena::of::<EGRESS>(consts), scratch()) else { return 0 };
     // SAFETY: this CPU's own memory; whoever asks waits.
     let Scratch { track, .. } = unsafe { &mut *scratch };
-    let mut kernel = Kernel::again::<EGRESS>(track.again_ifindex, track.again_mark, track.again_marked != 0);
+    let mut kernel = Kernel::again::<EGRESS>();
     let judgement = judge(consts, &arena, &mut kernel, &track.again, EGRESS);
     u64::from(passes(judgement.outcome) || read(&consts.audit) != 0)
 }

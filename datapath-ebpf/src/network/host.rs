@@ -62,10 +62,12 @@ impl Kernel {
 
     /// For a connection's first packet, judged once more.
     #[inline(always)]
-    pub fn again<const EGRESS: bool>(ifindex: u32, mark: u32, has_mark: bool) -> Self {
+    pub fn again<const EGRESS: bool>() -> Self {
         let tally = Tally { packets: 0, bytes: 0 };
         let consts = consts::<EGRESS>();
-        Self { consts, egress: EGRESS, ifindex, mark, has_mark, tally, state: STATE_NEW, quiet: true }
+        // What is known of that packet is read where it is asked for: held here it would cost stack, of which 6.1 has too
+        // little for a search in a search.
+        Self { consts, egress: EGRESS, ifindex: 0, mark: 0, has_mark: false, tally, state: STATE_NEW, quiet: true }
     }
 
     /// The VLAN id held outside the packet, or `VLAN_ABSENT`.
@@ -186,18 +188,25 @@ impl Walker<Arena> for Kernel {
 impl Host<Arena> for Kernel {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        self.ifindex
+        // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
+        if self.quiet { scratch().map_or(0, |scratch| unsafe { (*scratch).track.again_ifindex }) } else { self.ifindex }
     }
 
     #[inline(always)]
     fn interface_class(&self) -> u32 {
         // SAFETY: the value is read at once and the daemon replaces it whole.
-        let Some(interface) = (unsafe { INTERFACES.get(&self.ifindex) }) else { return 0 };
+        let Some(interface) = (unsafe { INTERFACES.get(&self.ifindex()) }) else { return 0 };
         if self.egress { interface.egress } else { interface.ingress }
     }
 
     #[inline(always)]
     fn mark(&self) -> Option<u32> {
+        if self.quiet {
+            // SAFETY: as above.
+            let (marked, mark) = scratch()
+                .map_or((0, 0), |scratch| unsafe { ((*scratch).track.again_marked, (*scratch).track.again_mark) });
+            return (marked != 0).then_some(mark);
+        }
         self.has_mark.then_some(self.mark)
     }
 
