@@ -178,11 +178,6 @@ impl Loaded {
         self.connections.map(pool).replace(key, connection).context(|| "cannot change a connection".to_owned())
     }
 
-    /// Forgets a connection; whether there was one.
-    pub fn forget_connection(&self, pool: Pool, key: &Key) -> Result<bool> {
-        self.connections.map(pool).remove(key).context(|| "cannot remove a connection".to_owned())
-    }
-
     /// Takes out the established connections that expired before `now` (nanoseconds of `CLOCK_MONOTONIC`); how many there
     /// were. The others push each other out.
     pub fn expire_connections(&self, now: u64) -> Result<usize> {
