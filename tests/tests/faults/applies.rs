@@ -1,6 +1,11 @@
 //! Applies that are disturbed, that come at once, and very many of them.
 
-use std::{fs, process::Stdio, thread, time::Instant};
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use ringfence_api::{Diff, Generation};
@@ -8,7 +13,7 @@ use ringfence_tests::netns::Host;
 use ringfenced::kernel::census;
 
 use super::{
-    scene::{Scene, below, pins, policy},
+    scene::{PATIENCE, Scene, below, pins, policy},
     traffic::Traffic,
 };
 
@@ -143,6 +148,22 @@ fn resident(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
+/// What `have` says once it says the same for a while: the connection of the last request is closed, and what the kernel
+/// frees after a grace period is gone.
+fn settled<T: PartialEq>(have: impl Fn() -> Result<T>) -> Result<T> {
+    const SAME: u32 = 5;
+    let (mut last, mut same) = (have()?, 0);
+    let end = Instant::now() + PATIENCE;
+    while same < SAME {
+        ensure!(Instant::now() < end, "it never settles");
+        thread::sleep(Duration::from_millis(100));
+        let next = have()?;
+        same = if next == last { same + 1 } else { 0 };
+        last = next;
+    }
+    Ok(last)
+}
+
 #[test]
 fn a_thousand_applies_leave_nothing_behind() -> Result<()> {
     const APPLIES: usize = 1000;
@@ -167,13 +188,13 @@ fn a_thousand_applies_leave_nothing_behind() -> Result<()> {
         apply(round)?;
     }
     let traffic = Traffic::start(&scene.site)?;
-    let (before, memory, begin) = (have()?, resident(pid)?, Instant::now());
+    let (before, memory, begin) = (settled(&have)?, resident(pid)?, Instant::now());
     for round in WARM..WARM + APPLIES {
         apply(round)?;
     }
     let took = begin.elapsed();
-    let (after, grown) = (have()?, resident(pid)?.saturating_sub(memory));
-    println!("{APPLIES} applies in {took:?}; {memory} kB and {grown} kB more; {after:?}");
+    let (after, grown) = (settled(&have)?, resident(pid)?.saturating_sub(memory));
+    println!("{APPLIES} applies in {took:?}; {memory} kB and {grown} kB more; {before:?}, {after:?}");
     traffic.end()?.is_whole(APPLIES)?;
     // Threads of the runtime come and go with the load: not one for each apply.
     ensure!(
