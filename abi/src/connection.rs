@@ -8,7 +8,7 @@
 //!
 //! Times are nanoseconds of `CLOCK_MONOTONIC_COARSE`, which is what `bpf_ktime_get_coarse_ns` (5.11) reads.
 
-use crate::bytes;
+use crate::{bytes, chain::MAX_CHAIN_SETS, limit::MAX_NOTED, zeroed};
 
 /// Key of the pools: the same for both directions of a connection.
 #[repr(C)]
@@ -70,8 +70,10 @@ pub struct Connection {
     pub state: u8,
     /// Zero.
     pub zero: u8,
+    /// Numbers of the limits that its first packet met and that count connections, or handshakes; 0: no more.
+    pub limits: [u16; MAX_NOTED],
 }
-bytes!(Connection: 128);
+bytes!(Connection: 136);
 
 /// The first packet came from [`Key::low`].
 pub const FLAG_FROM_LOW: u16 = 1;
@@ -174,7 +176,7 @@ bytes!(Fragment: 24);
 
 /// The read-only constants of tracking.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackConsts {
     /// Nanoseconds of each state.
     pub timeouts: [u64; 8],
@@ -189,8 +191,24 @@ pub struct TrackConsts {
     pub zero: u32,
     /// Offsets of the tables of [`crate::limit::Limit`]s in the arenas of ingress and egress; 0: no rule has one.
     pub limits: [u32; 2],
+    /// Non-zero: some limit counts connections.
+    pub counts: u32,
+    /// Sets that rules add to.
+    pub adding: u32,
+    /// Places of the map `ADDED`.
+    pub added: u32,
+    /// Zero.
+    pub zero_too: u32,
+    /// Dynamic sets by their place in the policy: their ids in the kernel, which the loader writes.
+    pub sets: [u16; MAX_CHAIN_SETS],
 }
-bytes!(TrackConsts: 88);
+bytes!(TrackConsts: 232);
+
+impl Default for TrackConsts {
+    fn default() -> Self {
+        zeroed()
+    }
+}
 
 /// Bits of a stamp that are a line.
 pub const LINE_BITS: u32 = 24;

@@ -59,8 +59,12 @@ pub const CONNECTIONS_FULL: u32 = 19;
 pub const FRAGMENT_OVERLAP: u32 = 20;
 /// Packets that met a limit without room for another sender: they count as over it.
 pub const LIMITS_FULL: u32 = 21;
+/// Handshakes that were completed when their limit of connections was reached meanwhile: dropped.
+pub const LIMIT_CONNECTIONS: u32 = 22;
+/// Sources that a rule would have added to a set without room.
+pub const SETS_FULL: u32 = 23;
 /// How many built-in counters a chain has; the chain's rules follow.
-pub const BUILTINS: u32 = 22;
+pub const BUILTINS: u32 = 24;
 
 /// Lines that a chain has behind its rules when it rejects something: what became of telling the senders. Packets are also
 /// counted by the rule that rejects them.

@@ -38,8 +38,12 @@ pub struct Cell {
     pub swept: u64,
     /// The same for schedules of limits.
     pub limits_swept: u64,
-    /// Zero.
-    pub reserved: [u64; 3],
+    /// The same for places of limits of connections.
+    pub holders_swept: u64,
+    /// When a program last advanced the epoch, having added to a set.
+    pub advanced: u64,
+    /// When the next packet must advance it; 0: nothing was added since.
+    pub due: u64,
 }
 bytes!(Cell: 64);
 

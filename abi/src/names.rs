@@ -62,6 +62,12 @@ pub const HALF_OUT: &str = "HALF_OUT";
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// Schedules (`u64`) of limits by [`crate::limit::LimitKey`].
 pub const LIMITS: &str = "LIMITS";
+/// [`crate::limit::Holder`]s by [`crate::limit::HolderKey`].
+pub const HOLDERS: &str = "HOLDERS";
+/// [`crate::limit::Added`], each set's ring behind the one before.
+pub const ADDED: &str = "ADDED";
+/// [`crate::limit::AddState`] of each set that rules add to.
+pub const ADD_STATES: &str = "ADD_STATES";
 /// [`crate::explain::Question`].
 pub const EXPLAIN_IN: &str = "EXPLAIN_IN";
 /// [`crate::explain::Answer`].

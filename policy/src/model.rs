@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use self::connections::{Connections, STATES};
 pub use self::host::*;
-pub use self::limit::{Limit, Per, Rate};
+pub use self::limit::{Add, Limit, Per, Quantity, Rate};
 use crate::ranges::{AddressRanges, Ranges};
 
 /// A whole policy.
@@ -62,11 +62,11 @@ impl Policy {
 }
 
 impl Policy {
-    /// Whether some rule reads the state of connections, so that both directions must be followed.
+    /// Whether some rule needs to know of connections, so that both directions must be followed.
     #[must_use]
     pub fn tracks(&self) -> bool {
         let chains = [&self.ingress, &self.egress];
-        chains.into_iter().flatten().any(|chain| chain.rules.iter().any(|rule| rule.matches.state.is_some()))
+        chains.into_iter().flatten().any(|chain| chain.rules.iter().any(Rule::needs_connections))
     }
 }
 
@@ -108,7 +108,7 @@ pub struct DynamicSet {
 /// What fills a dynamic set.
 #[derive(Clone, Debug)]
 pub enum DynamicKind {
-    /// `ringctl set add`, and rules with `add:` when their issue brings them.
+    /// `ringctl set add`, and rules with `add:`.
     Declared {
         /// Seconds an element stays unless said otherwise.
         timeout: Option<u64>,
@@ -209,6 +209,8 @@ pub struct Rule {
     pub protect: bool,
     /// `limit:` beside it.
     pub limit: Option<Limit>,
+    /// `add:` beside it.
+    pub add: Option<Add>,
     /// What it matches.
     pub matches: Match,
 }
@@ -224,6 +226,28 @@ impl Rule {
     #[must_use]
     pub fn may_continue(&self) -> bool {
         self.continues() || self.limit.is_some()
+    }
+
+    /// Whether it counts connections.
+    #[must_use]
+    pub fn counts_connections(&self) -> bool {
+        self.limit.is_some_and(|limit| matches!(limit.of, Quantity::Connections(_)))
+    }
+
+    /// What it adds in fact: nothing in audit mode; without `unproven` it takes handshakes that it let through, or a limit of
+    /// a rate that tells their sender.
+    #[must_use]
+    pub fn adds(&self) -> Option<Add> {
+        let proves = match self.limit {
+            Some(Limit { of: Quantity::Rate { .. }, over: true, .. }) => true,
+            Some(Limit { of: Quantity::Connections(_), .. }) => false,
+            _ => !self.verdict.refuses(),
+        };
+        self.add.filter(|add| !self.audit && (add.unproven || proves))
+    }
+
+    fn needs_connections(&self) -> bool {
+        self.matches.state.is_some() || self.counts_connections() || self.adds().is_some_and(|add| !add.unproven)
     }
 }
 

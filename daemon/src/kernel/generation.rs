@@ -18,11 +18,10 @@ use ringfence_abi::{
     counter::Counter,
     generation::{SLOTS, VARIANT_EGRESS, VARIANT_EGRESS_L3, VARIANT_INGRESS, VARIANT_INGRESS_L3, VARIANTS},
     interface::Interface,
-    limit::{LimitKey, MAX_SCHEDULES},
     names,
 };
 use ringfence_policy::{
-    compile::{Compiled, CompiledChain},
+    compile::{AddedSet, Compiled, CompiledChain},
     model::SetId,
 };
 
@@ -32,6 +31,7 @@ use super::{
     error::{Context as _, KernelError, Result},
     explain::Explainer,
     host::{self, AccessExplainer, generation::HostPart},
+    limits,
     mapped::Words,
     maps,
     objects::NETWORK,
@@ -176,7 +176,8 @@ impl Kernel {
         self.keep_pins()?;
         let slot = self.free_slot()?;
         // Before there is a directory that is being built: looking at the others removes such.
-        let before = self.current_pools()?;
+        let before = self.current_directory()?;
+        let pools = before.as_deref().map(Pools::open).transpose()?;
         let staging = Staging { kernel: self, slot, directory: self.pins.loading(slot), done: false };
         pins::remove(&staging.directory)?;
         fs::create_dir(&staging.directory).context(|| format!("cannot make {}", staging.directory.display()))?;
@@ -184,12 +185,16 @@ impl Kernel {
         let chains = [constants(compiled.ingress.as_ref(), &set_ids), constants(compiled.egress.as_ref(), &set_ids)];
         let mut host = host::generation::constants(&compiled.host, self.maps.cell.next_serial());
         host.keeps |= self.entry_keeps()?;
-        let track = TrackConsts { slot: slot.into(), ..compiled.track };
+        let mut track = TrackConsts { slot: slot.into(), ..compiled.track };
+        for AddedSet { set, .. } in &compiled.added {
+            track.sets[usize::from(set.0)] = set_ids(*set);
+        }
         staging.make_maps(compiled, &chains, &track)?;
+        limits::make(&staging.directory, compiled, before.as_deref())?;
         reach("load/maps-made");
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
         reach("load/host-maps-made");
-        Pools::make(&staging.directory, compiled.connections, before.as_ref())?;
+        Pools::make(&staging.directory, compiled.connections, pools.as_ref())?;
         staging.load_programs(&chains, &track)?;
         reach("load/programs-loaded");
         self.load_host(slot, &staging.directory, &host)?;
@@ -226,11 +231,11 @@ impl Kernel {
         (0..SLOTS as u8).filter(|slot| !used.contains(slot)).try_for_each(|slot| self.clear_slot(slot))
     }
 
-    /// The connections of the generation in force.
-    fn current_pools(&self) -> Result<Option<Pools>> {
+    /// Where the generation in force is pinned.
+    fn current_directory(&self) -> Result<Option<PathBuf>> {
         let current = self.cell().current;
         let found = self.pins.generations()?.into_iter().find(|(_, slot, _)| *slot == current);
-        found.map(|(_, _, directory)| Pools::open(&directory)).transpose()
+        Ok(found.map(|(_, _, directory)| directory))
     }
 
     fn free_slot(&self) -> Result<u8> {
@@ -284,10 +289,6 @@ impl Staging<'_> {
         self.pin(maps::create(names::COUNTERS, &shape)?.as_fd(), names::COUNTERS)?;
         let interfaces = maps::create(names::INTERFACES, &maps::hash::<u32, Interface>(MAX_INTERFACES))?;
         self.pin(interfaces.as_fd(), names::INTERFACES)?;
-
-        let schedules = if compiled.track.limits == [0; 2] { 1 } else { MAX_SCHEDULES };
-        let limits = maps::create(names::LIMITS, &maps::ready::<LimitKey, u64>(schedules))?;
-        self.pin(limits.as_fd(), names::LIMITS)?;
 
         let map = maps::create(RECORD, &maps::array::<ChainConsts>(2, 0))?;
         self.pin(map.as_fd(), RECORD)?;
@@ -368,8 +369,9 @@ pub(super) fn open_object(
 ) -> Result<aya::Ebpf> {
     let [established, half_in, half_out] = POOLS;
     let [ingress, egress] = [names::ARENA_INGRESS, names::ARENA_EGRESS];
-    let own = [ingress, egress, names::COUNTERS, names::INTERFACES, names::LIMITS, established, half_in, half_out];
-    let paths = own.map(|name| directory.join(name));
+    let own = [ingress, egress, names::COUNTERS, names::INTERFACES, established, half_in, half_out];
+    let own: Vec<&str> = own.into_iter().chain(limits::MAPS).collect();
+    let paths: Vec<PathBuf> = own.iter().map(|name| directory.join(name)).collect();
     let pinned: Vec<(&str, &Path)> = own.into_iter().zip(paths.iter().map(PathBuf::as_path)).collect();
     // Explanations look nothing up.
     let track = TrackConsts { on: if explain { 0 } else { track.on }, ..*track };

@@ -24,6 +24,7 @@ mod generation;
 mod grace;
 mod host;
 mod info;
+mod limits;
 mod mapped;
 mod maps;
 mod measure;

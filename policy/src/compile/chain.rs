@@ -13,28 +13,29 @@ use ringfence_abi::{
 };
 
 use super::{
-    CompileError, CompiledChain, InterfaceClasses,
+    CompileError, CompiledChain, InterfaceClasses, Line,
     arena::Arena,
     direct,
     field::{Builder, Field, Lookup},
-    limits::{self, Limits},
+    limits::{self, Limits, Rings},
     positions::{Address, Position, expand},
     rows::{Blocks, Rows, summary},
     trie,
 };
-use crate::model::{Chain, Limit, Location, Mode, Policy, SetId, Verdict};
+use crate::model::{Chain, Location, Mode, Policy, SetId, Verdict};
 
-/// Compiles one chain whose counters begin at `counter_base`.
+/// Compiles one chain whose counters, `lines`, begin at `counter_base`.
 pub(super) fn compile(
     policy: &Policy,
-    chain: &Chain,
-    name: &'static str,
+    (chain, name): (&Chain, &'static str),
+    lines: &[Line],
     counter_base: u32,
+    rings: &Rings,
 ) -> Result<CompiledChain, CompileError> {
     if chain.rules.len() > MAX_RULES {
         return Err(CompileError::TooManyRules { chain: name, rules: chain.rules.len(), limit: MAX_RULES });
     }
-    let limited = chain.rules.iter().filter(|rule| rule.limit.is_some()).count();
+    let limited = chain.rules.iter().filter(|rule| limits::has_record(rule)).count();
     if limited > limits::MOST {
         return Err(CompileError::TooManyLimits { chain: name, limits: limited, limit: limits::MOST });
     }
@@ -48,7 +49,8 @@ pub(super) fn compile(
             verdict: rule.verdict,
             audit: rule.audit,
             protect: rule.protect,
-            limit: rule.limit,
+            limited: rule.limit.is_some(),
+            record: limits::has_record(rule),
         })
         .collect();
     let of_rules: Vec<usize> = positions.iter().map(|position| position.rule).collect();
@@ -95,7 +97,7 @@ pub(super) fn compile(
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let mut arena = Arena::new();
-    let limits = limits::write(&mut arena, &rules, counter_base + BUILTINS);
+    let limits = limits::write(&mut arena, policy, chain, lines, rings);
     write(&mut arena, &mut consts, BUILTINS, (&rules, &of_rules), fields);
     let arena = finish(arena, &mut consts, name)?;
     Ok(CompiledChain { consts, arena, interfaces, classes, limits })
@@ -119,7 +121,10 @@ pub(super) struct Entry<'a> {
     pub(super) verdict: Verdict,
     pub(super) audit: bool,
     pub(super) protect: bool,
-    pub(super) limit: Option<Limit>,
+    /// A match may be none for its limit.
+    pub(super) limited: bool,
+    /// It has a limit, or adds to a set.
+    pub(super) record: bool,
 }
 
 impl Entry<'_> {
@@ -135,7 +140,7 @@ impl Entry<'_> {
 
     /// It may be.
     fn may_continue(&self) -> bool {
-        self.continues() || self.limit.is_some()
+        self.continues() || self.limited
     }
 }
 

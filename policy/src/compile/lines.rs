@@ -32,6 +32,8 @@ pub(super) fn lines(policy: &Policy, chain: &Chain, name: &'static str) -> Vec<L
     lines.push(builtin("connection/full".into(), "count"));
     lines.push(builtin("fragment/overlap".into(), "drop"));
     lines.push(builtin("limit/full".into(), "count"));
+    lines.push(builtin("limit/connections".into(), "drop"));
+    lines.push(builtin("set/full".into(), "count"));
     debug_assert_eq!(lines.len(), BUILTINS as usize);
     let mut sets = SetHashes::default();
     lines.extend(chain.rules.iter().map(|rule| Line {
@@ -95,6 +97,9 @@ impl SetHashes {
         let mut hash = Fnv::default();
         let m = &rule.matches;
         (rule.verdict, rule.audit, rule.limit).hash(&mut hash);
+        if let Some(add) = rule.add {
+            (&policy.dynamic_sets[usize::from(add.set.0)].name, add.unproven).hash(&mut hash);
+        }
         if rule.protect {
             "syn-flood".hash(&mut hash);
         }
@@ -129,7 +134,7 @@ impl SetHashes {
 }
 
 /// FNV-1a, 64 bits: the standard library's hasher may change between releases, and this value is kept on disk.
-struct Fnv(u64);
+pub(super) struct Fnv(u64);
 
 impl Default for Fnv {
     fn default() -> Self {

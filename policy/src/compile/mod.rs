@@ -17,7 +17,8 @@ use ringfence_abi::{chain::ChainConsts, connection::TrackConsts};
 
 pub(crate) use self::host::fstype_number;
 pub use self::host::{CompiledHost, PathKind, TRUSTED};
-use crate::model::{Chain, Location, Policy};
+use self::limits::Rings;
+use crate::model::{Chain, Location, Policy, SetId};
 
 /// A policy as the loader takes it.
 #[derive(Clone, Debug)]
@@ -26,14 +27,28 @@ pub struct Compiled {
     pub ingress: Option<CompiledChain>,
     /// Tables for packets that leave.
     pub egress: Option<CompiledChain>,
-    /// How connections are remembered; `on` is 0 where no rule asks. The loader writes the slot.
+    /// How connections are remembered; `on` is 0 where no rule asks. The loader writes the slot, and the kernel's ids into
+    /// `sets`.
     pub track: TrackConsts,
     /// Connections that are remembered at most; 0 where no rule asks.
     pub connections: u32,
+    /// The sets that rules add to, in the order of their [`ringfence_abi::limit::AddState`]s.
+    pub added: Vec<AddedSet>,
     /// Tables for what processes do.
     pub host: CompiledHost,
     /// What each counter stands for, by counter index (`ChainConsts::counter_base` included).
     pub lines: Vec<Line>,
+}
+
+/// A set that rules add to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddedSet {
+    /// Which one.
+    pub set: SetId,
+    /// The first place of its ring in the map `ADDED`.
+    pub base: u32,
+    /// How many there are: its capacity.
+    pub capacity: u32,
 }
 
 /// One chain's tables.
@@ -216,10 +231,12 @@ impl CompileError {
 /// Compiles a policy. Same policy, same bytes.
 pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
     let mut lines = Vec::new();
+    let rings = Rings::of(policy);
     let mut compiled = |chain: Option<&Chain>, name| {
         let Some(chain) = chain else { return Ok(None) };
-        let tables = chain::compile(policy, chain, name, lines.len() as u32)?;
-        lines.extend(lines::lines(policy, chain, name));
+        let own = lines::lines(policy, chain, name);
+        let tables = chain::compile(policy, (chain, name), &own, lines.len() as u32, &rings)?;
+        lines.extend(own);
         Ok(Some(tables))
     };
     let ingress = compiled(policy.ingress.as_ref(), "ingress")?;
@@ -229,5 +246,6 @@ pub fn compile(policy: &Policy) -> Result<Compiled, CompileError> {
     let (mut track, connections) = track::compile(policy);
     track.limits =
         [&ingress, &egress].map(|chain: &Option<CompiledChain>| chain.as_ref().map_or(0, |chain| chain.limits));
-    Ok(Compiled { ingress, egress, track, connections, host, lines })
+    (track.adding, track.added) = rings.sizes();
+    Ok(Compiled { ingress, egress, track, connections, host, lines, added: rings.sets().collect() })
 }

@@ -11,9 +11,19 @@ pub(super) fn compile(policy: &Policy) -> (TrackConsts, u32) {
     }
     let [ingress, egress] =
         [&policy.ingress, &policy.egress].map(|chain| u32::from(chain.as_ref().is_some_and(cacheable)));
+    let counts = [&policy.ingress, &policy.egress]
+        .into_iter()
+        .flatten()
+        .any(|chain| chain.rules.iter().any(Rule::counts_connections));
     let timeouts = policy.connections.timeouts.map(|seconds| seconds * 1_000_000_000);
     (
-        TrackConsts { timeouts, on: 1, slot: 0, cacheable: ingress | egress << 1, zero: 0, limits: [0; 2] },
+        TrackConsts {
+            timeouts,
+            on: 1,
+            cacheable: ingress | egress << 1,
+            counts: counts.into(),
+            ..TrackConsts::default()
+        },
         policy.connections.capacity,
     )
 }
@@ -26,7 +36,12 @@ fn cacheable(chain: &Chain) -> bool {
         if rule.matches.state.as_ref().is_some_and(|states| !states.contains(STATE_ESTABLISHED)) {
             continue;
         }
-        if rule.may_continue() || reads_packets(&rule.matches) {
+        // A limit of connections says the same of all their packets: nothing to a rule that refuses.
+        if rule.counts_connections() && rule.verdict.refuses() {
+            continue;
+        }
+        let limited = rule.limit.is_some() && !rule.counts_connections();
+        if rule.continues() || limited || reads_packets(&rule.matches) {
             return false;
         }
         if takes_all(rule) {

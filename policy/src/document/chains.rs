@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ringfence_abi::chain::{MAX_RULES, STATE_ESTABLISHED};
 
+use super::add;
 use super::fields::{Context, Fields};
 use super::host;
 use super::node::place;
@@ -258,16 +259,19 @@ impl<'b, 'c, 'n, 't> Builder<'b, 'c, 'n, 't> {
                 self.cx.problems.error(span, Complaint::new(message).help("say `proto: tcp`, or leave it out"));
             }
         }
-        flat.rules.push(model::Rule {
+        let made = model::Rule {
             name,
             named: rule.name.is_some(),
             at: rule.at.location(),
             verdict: rule.verdict,
             audit: rule.audit,
             limit: rule.limit,
+            add: rule.add.map(|added| added.add),
             protect: rule.protect.is_some(),
             matches: fields.matches.clone(),
-        });
+        };
+        add::check(&made, (rule.at, rule.add), chain, self.cx.problems);
+        flat.rules.push(made);
     }
 
     /// Warns of groups that no chain uses.

@@ -9,13 +9,11 @@ use super::source::Span;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Limit,
-    Add,
     Log,
 }
 
-const PARTS: [(Part, &str); 3] = [
-    (Part::Limit, "a `limit` of connections or of calls is not in this version; packets and bytes can be limited"),
-    (Part::Add, "`add` needs rules that fill sets, which this version does not have"),
+const PARTS: [(Part, &str); 2] = [
+    (Part::Limit, "a `limit` of calls is not in this version; packets, bytes and connections can be limited"),
     (Part::Log, "`log` needs events, which this version does not have; rules are counted without it"),
 ];
 // Places named in a message; a policy may have thousands.

@@ -1,26 +1,20 @@
 //! `limit:` beside a rule.
 
+use ringfence_abi::connection::MAX_CAPACITY;
+
 use super::node::parse;
 use super::problems::{Complaint, Problems};
 use super::tree::{Entry, Kind, Node};
 use super::values;
-use crate::model::{Limit, Per, Rate, Verdict};
+use crate::model::{Limit, Per, Quantity, Rate, Verdict};
 
 const KEYS: [&str; 5] = ["rate", "over", "connections", "burst", "per"];
 const PER: [&str; 3] = ["source", "destination", "rule"];
 /// Bits of an IPv6 address that name one customer's network.
 const NETWORK: u8 = 64;
 
-/// A limit as written.
-pub(super) enum Written {
-    /// Of packets or bytes.
-    Rate(Limit),
-    /// Of connections, which is for a later version.
-    Connections,
-}
-
 /// Reads a limit; `None`: something in it is wrong, and reported.
-pub(super) fn read(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut Problems) -> Option<Written> {
+pub(super) fn read(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut Problems) -> Option<Limit> {
     let Kind::Map(entries) = &node.kind else {
         if !matches!(node.kind, Kind::Bad) {
             problems.error(
@@ -31,7 +25,7 @@ pub(super) fn read(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut
         return None;
     };
     let before = problems.errors();
-    let (mut rate, mut connections, mut burst, mut per, mut kinds) = (None, false, None, Per::Rule, 0);
+    let (mut rate, mut connections, mut burst, mut per, mut kinds) = (None, None, None, Per::Rule, 0);
     for Entry { key, at, value } in entries {
         match &**key {
             "rate" | "over" => {
@@ -46,9 +40,9 @@ pub(super) fn read(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut
             }
             "connections" => {
                 kinds += 1;
-                connections = parse(value, "a number", |text| values::number(text, 1 << 24), problems).is_some();
+                connections = parse(value, "a number, at least 1", most, problems);
             }
-            "burst" => burst = parse(value, "a number, at least 1", whole, problems),
+            "burst" => burst = parse(value, "a number, at least 1", whole, problems).map(|burst| (burst, *at)),
             "per" => {
                 per = parse(value, "`source`, `destination` or `rule`", sender, problems).unwrap_or(per);
             }
@@ -58,14 +52,25 @@ pub(super) fn read(node: &Node<'_>, verdict: Verdict, word: &str, problems: &mut
     if kinds != 1 {
         problems.error(node.span, "a limit has one of `rate`, `over` and `connections`");
     }
+    if let (Some(_), Some((_, at))) = (connections, burst) {
+        problems.error(at, "`burst` beside `connections`: what is open is counted, not what begins");
+    }
     if problems.errors() > before {
         return None;
     }
-    if connections {
-        return Some(Written::Connections);
+    if let Some(most) = connections {
+        return Some(Limit { of: Quantity::Connections(most), over: verdict.refuses(), per });
     }
     let (rate, over): (Rate, bool) = rate?;
-    Some(Written::Rate(Limit { rate, over, burst: burst.unwrap_or_else(|| rate.usual_burst()), per }))
+    let burst = burst.map_or_else(|| rate.usual_burst(), |(burst, _)| burst);
+    Some(Limit { of: Quantity::Rate { rate, burst }, over, per })
+}
+
+fn most(text: &str) -> Result<u32, Complaint> {
+    match values::number(text, MAX_CAPACITY)? {
+        0 => Err("a limit of no connections: a rule without it says the same".into()),
+        most => Ok(most),
+    }
 }
 
 fn whole(text: &str) -> Result<u64, Complaint> {

@@ -3,6 +3,7 @@
 //! `source` reads files, `tree` YAML, `outline` the top level; `sets`, `fields`, `rules`, `chains` and `tests_section`
 //! what is below it; `shadow` looks for rules that cannot match. Nothing here looks at the machine.
 
+mod add;
 mod chains;
 mod combine;
 mod connections;

@@ -1,5 +1,6 @@
 //! One rule as written: its verb, its fields and the keys beside them.
 
+use super::add;
 use super::deferred::Part;
 use super::fields::{Context, Fields};
 use super::limit;
@@ -8,7 +9,7 @@ use super::problems::{Complaint, Problems, quote};
 use super::source::Span;
 use super::tree::{Entry, Kind, Node};
 use super::values;
-use crate::model::{Limit, Verdict};
+use crate::model::{Add, Limit, Verdict};
 
 /// Keys beside the verb.
 const BESIDE: [&str; 8] = ["name", "comment", "mode", "log", "limit", "add", "when", "protect"];
@@ -32,6 +33,7 @@ pub(super) struct Rule<'n> {
     /// Where `protect` stands.
     pub protect: Option<Span>,
     pub limit: Option<Limit>,
+    pub add: Option<Added>,
     pub fields: Fields,
 }
 
@@ -41,6 +43,16 @@ pub(super) struct Use<'n> {
     pub at: Span,
     pub name: Option<(&'n str, Span)>,
     pub when: Option<Fields>,
+}
+
+/// `add:` as written.
+#[derive(Clone, Copy)]
+pub(super) struct Added {
+    pub add: Add,
+    /// Where it stands.
+    pub at: Span,
+    /// It names the destination.
+    pub destination: bool,
 }
 
 enum Verb {
@@ -56,7 +68,8 @@ struct Keys<'n, 't> {
     audit: Option<Span>,
     protect: Option<Span>,
     when: Option<(Span, &'n Node<'t>)>,
-    limit: Option<(Span, &'n Node<'t>)>,
+    limit: Option<&'n Node<'t>>,
+    add: Option<Added>,
     // Keys that only a rule with a verdict has.
     of_rules: Vec<(&'n str, Span)>,
 }
@@ -116,11 +129,8 @@ impl<'n, 't> Context<'_, 'n, 't> {
             }
             "mode" => keys.audit = self.mode(value),
             "when" => keys.when = Some((*at, value)),
-            "limit" => keys.limit = Some((*at, value)),
-            "add" => {
-                self.deferred.add(Part::Add, *at);
-                self.check_add(value);
-            }
+            "limit" => keys.limit = Some(value),
+            "add" => keys.add = add::read(self, *at, value),
             "protect" => {
                 check_protect(value, self.problems);
                 keys.protect = Some(*at);
@@ -185,50 +195,11 @@ impl<'n, 't> Context<'_, 'n, 't> {
             let message = format!("`protect` on `{word}`, which lets no connection begin");
             self.problems.error(span, Complaint::new(message).help("it stands beside `accept`"));
         }
-        let limit = match keys.limit.map(|(at, node)| (at, limit::read(node, verdict, word, self.problems))) {
-            Some((at, Some(limit::Written::Connections))) => {
-                self.deferred.add(Part::Limit, at);
-                None
-            }
-            Some((_, Some(limit::Written::Rate(limit)))) => Some(limit),
-            Some((_, None)) | None => None,
-        };
+        let limit = keys.limit.and_then(|node| limit::read(node, verdict, word, self.problems));
         let fields = self.fields(value)?;
         let (audit, protect) = (keys.audit.is_some(), keys.protect);
-        Some(Written::Rule(Rule { name: keys.name, at, verdict, audit, protect, limit, fields }))
-    }
-
-    fn check_add(&mut self, node: &'n Node<'t>) {
-        let Kind::Map(entries) = &node.kind else {
-            if !matches!(node.kind, Kind::Bad) {
-                self.problems.error(node.span, format!("expected `{{source: $set}}`, found {}", node.describe()));
-            }
-            return;
-        };
-        for Entry { key, at, value } in entries {
-            match &**key {
-                "source" | "destination" => self.check_added_set(value),
-                "unproven" => {
-                    super::node::flag(value, self.problems);
-                }
-                _ => self
-                    .problems
-                    .error(*at, Complaint::unknown("key of `add`", key, ["source", "destination", "unproven"])),
-            }
-        }
-    }
-
-    fn check_added_set(&mut self, value: &Node<'_>) {
-        let Some(name) = text(value, "a dynamic set", self.problems) else { return };
-        let known = name.strip_prefix('$').map(|name| self.sets.lookup(name, value.span, self.problems));
-        match known {
-            Some(super::sets::SetValue::Bad) => {}
-            Some(super::sets::SetValue::Addresses(list)) if list.fixed.is_empty() && list.dynamic.len() == 1 => {}
-            _ => {
-                let complaint = Complaint::new(format!("{} is not a dynamic set", quote(name)));
-                self.problems.error(value.span, complaint.help("declare it as `NAME: {dynamic: true, timeout: 1h}`"));
-            }
-        }
+        let add = keys.add;
+        Some(Written::Rule(Rule { name: keys.name, at, verdict, audit, protect, limit, add, fields }))
     }
 }
 

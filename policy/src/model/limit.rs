@@ -1,18 +1,41 @@
-//! Rate limits, as a policy speaks of them.
+//! Limits and what rules add to sets, as a policy speaks of them.
 
 use ringfence_abi::limit::{COST_SHIFT, UNITS};
+
+use super::SetId;
 
 /// `limit:` beside a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
-    /// The rate.
-    pub rate: Rate,
-    /// The rule matches what is above it (`over:`); otherwise what is below (`rate:`).
+    /// What is limited.
+    pub of: Quantity,
+    /// The rule matches what is above it (`over:`, and `connections:` on a rule that refuses); otherwise what is below.
     pub over: bool,
-    /// Units that may come at once.
-    pub burst: u64,
-    /// Who has a schedule of his own.
+    /// Who has one of his own.
     pub per: Per,
+}
+
+/// What a limit is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quantity {
+    /// Packets or bytes.
+    Rate {
+        /// The rate.
+        rate: Rate,
+        /// Units that may come at once.
+        burst: u64,
+    },
+    /// Connections that are open at a time.
+    Connections(u32),
+}
+
+/// `add:` beside a rule: the far end's address to a dynamic set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Add {
+    /// The set.
+    pub set: SetId,
+    /// Also what no completed handshake has proven.
+    pub unproven: bool,
 }
 
 /// So many units in so many seconds.
@@ -61,11 +84,11 @@ impl Rate {
     }
 }
 
-impl Limit {
+impl Rate {
     /// How far ahead a schedule may be, as in [`ringfence_abi::limit::Limit::window`].
     #[must_use]
-    pub fn window(self) -> u64 {
-        let window = (u128::from(self.rate.cost()) * u128::from(self.burst)) >> COST_SHIFT;
+    pub fn window(self, burst: u64) -> u64 {
+        let window = (u128::from(self.cost()) * u128::from(burst)) >> COST_SHIFT;
         // A word of the schedule lasts for nine years: no burst may be of more than half of that.
         u64::try_from(window).unwrap_or(u64::MAX).min(u64::MAX / 4)
     }

@@ -1,4 +1,4 @@
-use ringfence_policy::model::{Connections, Limit, Per, Rate, Verdict};
+use ringfence_policy::model::{Add, Connections, Limit, Per, Quantity, Rate, SetId, Verdict};
 
 use super::{accepts, load_all, refuses, says, warns, with_rule};
 
@@ -273,22 +273,17 @@ fn limits_are_rates_of_packets_or_bytes() {
         let policy = accepts(&with_rule(&format!("drop: {{proto: udp}}\n        limit: {text}"))).policy;
         policy.ingress.unwrap().rules[0].limit.unwrap()
     };
-    let rate = |amount, seconds, bytes| Rate { amount, seconds, bytes };
+    let over = |amount, seconds, bytes, burst, per| Limit {
+        of: Quantity::Rate { rate: Rate { amount, seconds, bytes }, burst },
+        over: true,
+        per,
+    };
     for (text, expected) in [
-        ("{over: 10/minute}", Limit { rate: rate(10, 60, false), over: true, burst: 5, per: Per::Rule }),
-        ("{over: 1000/s}", Limit { rate: rate(1000, 1, false), over: true, burst: 100, per: Per::Rule }),
-        (
-            "{over: 2MiB/s, per: source}",
-            Limit { rate: rate(2 << 20, 1, true), over: true, burst: 209_715, per: Per::Source(32, 128) },
-        ),
-        (
-            "{over: 7B/day, burst: 9, per: destination/24}",
-            Limit { rate: rate(7, 86_400, true), over: true, burst: 9, per: Per::Destination(24, 64) },
-        ),
-        (
-            "{over: 3kB/h, per: source/56}",
-            Limit { rate: rate(3000, 3600, true), over: true, burst: 65_535, per: Per::Source(32, 56) },
-        ),
+        ("{over: 10/minute}", over(10, 60, false, 5, Per::Rule)),
+        ("{over: 1000/s}", over(1000, 1, false, 100, Per::Rule)),
+        ("{over: 2MiB/s, per: source}", over(2 << 20, 1, true, 209_715, Per::Source(32, 128))),
+        ("{over: 7B/day, burst: 9, per: destination/24}", over(7, 86_400, true, 9, Per::Destination(24, 64))),
+        ("{over: 3kB/h, per: source/56}", over(3000, 3600, true, 65_535, Per::Source(32, 56))),
     ] {
         assert_eq!(limit(text), expected, "{text}");
     }
@@ -301,8 +296,62 @@ fn limits_are_rates_of_packets_or_bytes() {
         ("{over: 1/week}", "expected a rate"),
         ("{over: 1TiB/s}", "expected a rate"),
         ("{over: 1/s, rate: 1/s}", "one of `rate`, `over` and `connections`"),
-        ("{connections: 5}", "a `limit` of connections"),
+        ("{connections: 0}", "a limit of no connections"),
+        ("{connections: 5, over: 1/s}", "one of `rate`, `over` and `connections`"),
+        ("{connections: 5, burst: 9}", "`burst` beside `connections`"),
+        ("{connections: 5}", "is not of TCP alone"),
     ] {
         refuses(&with_rule(&format!("drop: any\n        limit: {text}")), fragment);
     }
+}
+
+#[test]
+fn limits_of_connections_match_while_there_is_room_or_once_there_is_none() {
+    let limit = |verb: &str, text: &str| {
+        let rule = format!("{verb}: {{proto: tcp, port: 22, state: new}}\n        limit: {text}");
+        accepts(&with_rule(&rule)).policy
+    };
+    for (verb, over) in [("accept", false), ("count", false), ("drop", true), ("reject", true)] {
+        let policy = limit(verb, "{connections: 20, per: source}");
+        let expected = Limit { of: Quantity::Connections(20), over, per: Per::Source(32, 128) };
+        assert_eq!(policy.ingress.as_ref().unwrap().rules[0].limit, Some(expected));
+        assert!(policy.tracks());
+    }
+}
+
+/// A policy with a dynamic set `jail` and one rule.
+fn with_jail(set: &str, chain: &str, rule: &str) -> String {
+    format!(
+        "ringfence: 1\nsets:\n  jail: {set}\n  fixed: [192.0.2.1]\nnetwork:\n  interfaces: [eth0]\n  {chain}:\n    default: \
+         accept\n    rules:\n      - drop: {{from: $jail}}\n      - {rule}\n"
+    )
+}
+
+#[test]
+fn rules_add_the_far_end_to_a_set() {
+    const SET: &str = "{dynamic: true, timeout: 1h}";
+    let over = "drop: {proto: tcp, port: 22, state: new}\n        limit: {over: 10/minute, per: source}";
+    let rule = format!("{over}\n        add: {{source: $jail}}");
+    let policy = accepts(&with_jail(SET, "ingress", &rule)).policy;
+    let rules = &policy.ingress.as_ref().unwrap().rules;
+    assert_eq!(rules[1].adds(), Some(Add { set: SetId(0), unproven: false }));
+    assert!(policy.tracks());
+
+    let says = |chain: &str, rule: &str, fragment: &str| refuses(&with_jail(SET, chain, rule), fragment);
+    says("ingress", &format!("{over}\n        add: {{destination: $jail}}"), "takes the far end");
+    says("egress", &format!("{over}\n        add: {{source: $jail}}"), "takes the far end");
+    says("ingress", &format!("{over}\n        add: {{source: $fixed}}"), "is not a dynamic set");
+    says("ingress", &format!("{over}\n        add: {{source: $local}}"), "is not a dynamic set");
+    says("ingress", &format!("{over}\n        add: {{unproven: true}}"), "has one of `source` and `destination`");
+    says("ingress", "drop: {proto: udp}\n        add: {source: $jail}", "only a handshake proves a source");
+    refuses(&with_jail("{dynamic: true, capacity: 2000000}", "ingress", &rule), "has at most 1048576 elements");
+
+    let warned = |rule: &str, fragment: &str| warns(&with_jail(SET, "ingress", rule), fragment);
+    warned("drop: {proto: tcp, port: 23}\n        add: {source: $jail}", "never adds");
+    warned("drop: {proto: tcp}\n        limit: {connections: 5}\n        add: {source: $jail}", "never adds");
+    warned(&format!("{over}\n        mode: audit\n        add: {{source: $jail}}"), "never adds");
+    warned("drop: {proto: udp}\n        add: {source: $jail, unproven: true}", "`unproven: true`");
+    // What accepts a handshake proves its source.
+    let honey = "accept: {proto: tcp, port: 2222}\n        add: {source: $jail}";
+    assert!(accepts(&with_jail(SET, "ingress", honey)).policy.ingress.unwrap().rules[1].adds().is_some());
 }

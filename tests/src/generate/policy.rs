@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringfence_policy::model::{
     Chain, Connections, DynamicKind, DynamicSet, Families, FlagSet, HostChain, IcmpMatch, InterfaceMatch, Limit,
-    Location, Match, Mode, NameGlob, Per, Policy, Rate, Rule, Verdict, WhenFull,
+    Location, Match, Mode, NameGlob, Per, Policy, Quantity, Rate, Rule, Verdict, WhenFull,
 };
 use ringfence_policy::ranges::{AddressRanges, Ranges};
 
@@ -87,6 +87,7 @@ fn chain(rng: &mut Rng, pool: &Pool, shape: Shape, dynamic: u16) -> Chain {
                 audit,
                 protect: false,
                 limit,
+                add: None,
                 matches: conditions(rng, pool, &lists, exact),
             }
         })
@@ -96,11 +97,16 @@ fn chain(rng: &mut Rng, pool: &Pool, shape: Shape, dynamic: u16) -> Chain {
 }
 
 fn limit(rng: &mut Rng, verdict: Verdict) -> Limit {
+    let connections = once_in(rng, 4);
+    let rate = Rate { amount: rng.u64(1..1000), seconds: pick(rng, &[1, 60]), bytes: rng.bool() };
     Limit {
-        rate: Rate { amount: rng.u64(1..1000), seconds: pick(rng, &[1, 60]), bytes: rng.bool() },
+        of: if connections {
+            Quantity::Connections(rng.u32(1..100))
+        } else {
+            Quantity::Rate { rate, burst: rng.u64(1..100) }
+        },
         // What refuses below a rate lets the flood through: the language has no such rule.
-        over: verdict.refuses() || rng.bool(),
-        burst: rng.u64(1..100),
+        over: verdict.refuses() || !connections && rng.bool(),
         per: pick(rng, &[Per::Rule, Per::Source(24, 64), Per::Destination(32, 128)]),
     }
 }

@@ -62,7 +62,8 @@ pub(in crate::compile) fn compile(policy: &Policy, counter_base: u32) -> Result<
             verdict: rule.verdict,
             audit: rule.audit,
             protect: false,
-            limit: None,
+            limited: false,
+            record: false,
         })
         .collect();
     let of_rules: Vec<usize> = positions.iter().map(|position| position.rule).collect();

@@ -55,6 +55,7 @@ fn rule(verdict: Verdict, matches: Match) -> Rule {
         audit: false,
         protect: false,
         limit: None,
+        add: None,
         matches,
     }
 }
