@@ -82,7 +82,8 @@ pub fn admits(asking: Asking, number: u32) -> Said {
     let begins = asking.quiet || track.state == STATE_NEW;
     let mut count = None;
     let mut under = true;
-    if flags & FLAG_CONNECTIONS != 0 {
+    let counts = counting() && flags & FLAG_CONNECTIONS != 0;
+    if counts {
         // Packets of connections that are open are within the limit.
         if !free && begins {
             name(fields, asked);
@@ -96,8 +97,8 @@ pub fn admits(asking: Asking, number: u32) -> Said {
             count = Some(LIMITS_FULL);
         }
     }
-    let proves = asked.limit.add != 0 && flags & FLAG_UNPROVEN == 0;
-    if under && begins && !asking.explaining && (proves || flags & FLAG_CONNECTIONS != 0) {
+    let proves = adding() && asked.limit.add != 0 && flags & FLAG_UNPROVEN == 0;
+    if under && begins && !asking.explaining && (proves || counts) {
         let noted = number as u16 | if asking.egress { NOTED_EGRESS } else { 0 };
         if !note(&mut track.noted, noted) {
             under = false;
@@ -123,10 +124,16 @@ pub fn adding() -> bool {
     read(&maps::track().adding) != 0
 }
 
+/// Whether some limit counts connections.
+#[inline(always)]
+pub fn counting() -> bool {
+    read(&maps::track().counts) != 0
+}
+
 /// Whether what a connection's first packet met matters later.
 #[inline(always)]
 pub fn notes() -> bool {
-    adding() || read(&maps::track().counts) != 0
+    adding() || counting()
 }
 
 /// Remembers that the packet met a limit; whether there was room.

@@ -72,11 +72,11 @@ unsafe extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
     if found.is_none() {
         return 0;
     }
-    if asked.limit.flags & FLAG_CONNECTIONS != 0 {
+    if limit::counting() && asked.limit.flags & FLAG_CONNECTIONS != 0 {
         limit::name(&track.again, asked);
         places.start(&asked.key, asked.limit.most, track.now);
         proving.probes = if asked.limit.most < PROBES { asked.limit.most } else { PROBES };
-    } else if asked.limit.flags & FLAG_OVER != 0 {
+    } else if limit::adding() && asked.limit.flags & FLAG_OVER != 0 {
         limit::prove(egress, &track.again, asked);
     } else if limit::adding() && asked.limit.add != 0 {
         let count = if egress { add::add::<true>(&track.again) } else { add::add::<false>(&track.again) };
