@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
+    Handle, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
     packet_route::{
         address::AddressHeaderFlags,
-        link::{InfoData, InfoVeth},
+        link::{InfoData, InfoVeth, MacVlanMode},
     },
 };
 
@@ -31,6 +31,21 @@ impl Host {
         let message = LinkVlan::new(name, self.index(base)?, id).build();
         self.netlink(async |handle| handle.link().add(message).execute().await)
             .with_context(|| format!("cannot add vlan {name}"))
+    }
+
+    /// Adds the device `name` on top of `base`, with statistics of its own. It is up, and nothing of IPv6 is sent by it unasked.
+    pub fn beside(&self, base: &str, name: &str) -> Result<()> {
+        let message = LinkMacVlan::new(name, self.index(base)?, MacVlanMode::Private).build();
+        self.netlink(async |handle| handle.link().add(message).execute().await)
+            .with_context(|| format!("cannot add macvlan {name}"))?;
+        self.run(|| fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"))??;
+        self.up(name)
+    }
+
+    /// A figure of an interface's statistics, such as `tx_dropped`.
+    pub fn statistic(&self, name: &str, figure: &str) -> Result<u64> {
+        let text = self.run(|| fs::read_to_string(format!("/sys/class/net/{name}/statistics/{figure}")))?;
+        Ok(text.with_context(|| format!("no {figure} of {name}"))?.trim().parse()?)
     }
 
     /// Brings an interface up.
