@@ -41,12 +41,18 @@ fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
     println!("  {:<34}{:>8.1}{:>12}{:>10.1}", "a program that only passes", nanoseconds(bare), "", 1.0);
     let mut sizes = Vec::new();
     let mut number = 0;
-    let mut case = |name: String, text: String| -> Result<()> {
+    let mut case = |name: String, text: String, established: bool| -> Result<()> {
         let file = directory.join("policy.yaml");
         std::fs::write(&file, text)?;
         number += 1;
         let loaded = kernel.load(&compiled(&file)?, number, |set| set.0).with_context(|| name.clone())?;
         kernel.flip(loaded.slot, loaded.slot, 0);
+        if established {
+            for (source, port) in sources() {
+                let (key, connection) = workload::connection(source, port);
+                loaded.adopt_connection(&key, &connection)?;
+            }
+        }
         let xdp = median(kernel, Hook::XdpIngress)?;
         let tc = median(kernel, Hook::TcIngress)?;
         let ratio = nanoseconds(xdp) / nanoseconds(bare);
@@ -57,11 +63,16 @@ fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
         Ok(())
     };
     for rules in [10, 1_000, 10_000, 65_536] {
-        case(format!("{rules} rules"), workload::rules(rules))?;
+        case(format!("{rules} rules"), workload::rules(rules), false)?;
+    }
+    for rules in [10, 65_536] {
+        let text = workload::stateful(rules);
+        case(format!("{rules} rules and states, refused"), text.clone(), false)?;
+        case(format!("{rules} rules and states, known"), text, true)?;
     }
     let feed = directory.join("feed.txt");
     std::fs::write(&feed, workload::prefixes(1_000_000))?;
-    case("a set of 1,000,000 prefixes".into(), workload::big_set(&feed))?;
+    case("a set of 1,000,000 prefixes".into(), workload::big_set(&feed), false)?;
     println!("\nPrograms (the last policy's)");
     for line in sizes {
         println!("  {line}");
@@ -69,10 +80,14 @@ fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Sources with the ports that they send to.
+fn sources() -> impl Iterator<Item = (Ipv4Addr, u16)> {
+    workload::sources(SOURCES).into_iter().enumerate().map(|(index, source)| (source, 1 + index as u16 * 4_000))
+}
+
 fn median(kernel: &Kernel, hook: Hook) -> Result<Duration> {
     let mut times = Vec::new();
-    for (index, source) in workload::sources(SOURCES).into_iter().enumerate() {
-        let port = 1 + index as u16 * 4_000;
+    for (source, port) in sources() {
         times.push(kernel.time(hook, &workload::udp(source, port), REPEAT / SOURCES)?);
     }
     times.sort_unstable();

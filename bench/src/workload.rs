@@ -2,6 +2,16 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
+use ringfence_abi::{
+    chain::{IP_FAMILY_SHIFT, VLAN_ABSENT},
+    connection::{Connection, FLAG_FROM_LOW, FLAG_OUTBOUND, FLAG_REPLIED, Key, UDP_REPLIED},
+};
+use ringfence_engine::{deep::Endpoints, fields::FAMILY_V4, track::key_of};
+
+const UDP: u32 = 17;
+/// The port that packets come from.
+const PEER: u16 = 40_000;
+
 /// A policy of `rules` different rules over source prefix, destination port and protocol, as YAML.
 ///
 /// One rule in ten is wide (a /8 to a /15), so that classes own more than one rule and the search meets words that only
@@ -25,6 +35,32 @@ pub fn rules(rules: u32) -> String {
         );
     }
     text
+}
+
+/// The same below a rule that accepts what belongs to a connection.
+pub fn stateful(rules: u32) -> String {
+    let first = "    rules:\n      - accept: {state: [established, related]}\n";
+    self::rules(rules).replace("    stateless: true\n", "").replacen("    rules:\n", first, 1)
+}
+
+/// A connection that this host began from `port`, to which packets as [`udp`] makes them are answers.
+pub fn connection(peer: Ipv4Addr, port: u16) -> (Key, Connection) {
+    let words = |address: Ipv4Addr| [u64::from(address.to_bits()) << 32, 0];
+    let (src, dst) = (words(Ipv4Addr::new(192, 0, 2, 1)), words(peer));
+    let ends = Endpoints { src, dst, sport: port.into(), dport: PEER.into(), proto: UDP, family: FAMILY_V4 };
+    let mut key = Key::default();
+    let from_low = key_of(&ends, &mut key);
+    let connection = Connection {
+        expires: u64::MAX / 2,
+        proto: UDP,
+        length: 46,
+        ip: (FAMILY_V4 << IP_FAMILY_SHIFT) as u16,
+        vlan: VLAN_ABSENT as u16,
+        flags: FLAG_OUTBOUND | FLAG_REPLIED | if from_low { FLAG_FROM_LOW } else { 0 },
+        state: UDP_REPLIED,
+        ..Connection::default()
+    };
+    (key, connection)
 }
 
 /// A policy of one rule over a file of prefixes.
@@ -60,7 +96,7 @@ pub fn udp(source: Ipv4Addr, port: u16) -> Vec<u8> {
     frame[12] = 8;
     frame[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1]);
     frame[26..30].copy_from_slice(&source.octets());
-    frame[34..36].copy_from_slice(&40_000_u16.to_be_bytes());
+    frame[34..36].copy_from_slice(&PEER.to_be_bytes());
     frame[36..38].copy_from_slice(&port.to_be_bytes());
     frame[38..40].copy_from_slice(&26_u16.to_be_bytes());
     frame

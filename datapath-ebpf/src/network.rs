@@ -6,6 +6,8 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+#[path = "network/add.rs"]
+mod add;
 #[path = "network/again.rs"]
 mod again;
 #[path = "network/arena.rs"]
@@ -14,6 +16,8 @@ mod arena;
 mod cookie;
 #[path = "network/fragment.rs"]
 mod fragment;
+#[path = "network/holders.rs"]
+mod holders;
 #[path = "network/host.rs"]
 mod host;
 #[path = "network/limit.rs"]
@@ -24,6 +28,8 @@ mod lookup;
 mod maps;
 #[path = "network/packet.rs"]
 mod packet;
+#[path = "network/prove.rs"]
+mod prove;
 #[path = "network/reject.rs"]
 mod reject;
 #[path = "network/repeat.rs"]
@@ -154,8 +160,7 @@ fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
         kernel.count(cookies + came);
         return if came == COOKIE_SENT { Action::Answer } else { Action::Drop };
     }
-    kernel.keep(fields, &judgement);
-    Action::Pass
+    if kernel.keep(fields, &judgement) { Action::Pass } else { Action::Drop }
 }
 
 /// Drops a packet; its sender is told if a rule says so.

@@ -26,8 +26,9 @@ pub trait Classes {
 pub trait Sink {
     /// Counter index within the chain of a `count` rule or one in audit mode.
     fn continued(&mut self, line: u32);
-    /// Whether a rule with a limit matches, as far as its limit says. Asked once for a rule that all its fields match.
-    fn admits(&mut self, limit: u32) -> bool;
+    /// Whether a rule with a limit matches, as far as its limit says; `None` when the tables contradict themselves. Asked
+    /// once for a rule that all its fields match.
+    fn admits(&mut self, limit: u32) -> Option<bool>;
 }
 
 /// What decided.
@@ -217,23 +218,27 @@ impl Search {
             None => Step::Done(Outcome::TABLES),
             // Another position of the rule that was just taken.
             Some(found) if found.line == self.last => Step::More,
-            Some(found) if found.limit != 0 && !sink.admits(found.limit) => {
-                if self.continued == MAX_CONTINUATIONS {
-                    return Step::Done(Outcome::CONTINUATIONS);
-                }
-                self.last = found.line;
-                self.continued += 1;
-                Step::More
-            }
-            Some(found) if !found.continues() => Step::Done(found.outcome()),
-            Some(_) if self.continued == MAX_CONTINUATIONS => Step::Done(Outcome::CONTINUATIONS),
-            Some(found) => {
-                self.last = found.line;
-                self.continued += 1;
-                sink.continued(found.line);
-                Step::More
-            }
+            Some(found) => self.take(&found, sink),
         }
+    }
+
+    /// A rule whose fields all match.
+    #[inline(always)]
+    fn take<S: Sink>(&mut self, found: &Match, sink: &mut S) -> Step {
+        let admitted = if found.limit == 0 { Some(true) } else { sink.admits(found.limit) };
+        let Some(admitted) = admitted else { return Step::Done(Outcome::TABLES) };
+        if admitted && !found.continues() {
+            return Step::Done(found.outcome());
+        }
+        if self.continued == MAX_CONTINUATIONS {
+            return Step::Done(Outcome::CONTINUATIONS);
+        }
+        self.last = found.line;
+        self.continued += 1;
+        if admitted {
+            sink.continued(found.line);
+        }
+        Step::More
     }
 
     #[inline(always)]

@@ -126,8 +126,8 @@ struct Rules {
 impl Sink for Rules {
     // Limits are about packets.
     #[inline(always)]
-    fn admits(&mut self, _: u32) -> bool {
-        true
+    fn admits(&mut self, _: u32) -> Option<bool> {
+        Some(true)
     }
 
     #[inline(always)]

@@ -100,9 +100,9 @@ struct UserSpace<'a> {
 
 impl Sink for UserSpace<'_> {
     // Nothing is spent here, so nothing is above a rate.
-    fn admits(&mut self, limit: u32) -> bool {
+    fn admits(&mut self, limit: u32) -> Option<bool> {
         let at = self.chain.limits + (limit - 1) * size_of::<Limit>() as u32 + offset_of!(Limit, flags) as u32;
-        SliceTables(&self.chain.arena).u32(at).is_some_and(|flags| flags & FLAG_OVER == 0)
+        SliceTables(&self.chain.arena).u32(at).map(|flags| flags & FLAG_OVER == 0)
     }
 
     fn continued(&mut self, line: u32) {

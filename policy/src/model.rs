@@ -239,7 +239,7 @@ impl Rule {
     #[must_use]
     pub fn adds(&self) -> Option<Add> {
         let proves = match self.limit {
-            Some(Limit { of: Quantity::Rate { .. }, over: true, .. }) => true,
+            Some(Limit { of: Quantity::Rate { rate, .. }, over: true, .. }) => !rate.bytes,
             Some(Limit { of: Quantity::Connections(_), .. }) => false,
             _ => !self.verdict.refuses(),
         };

@@ -11,7 +11,7 @@ use ringfence_tests::{
 /// `MARK` stands for a rule that only TC can judge.
 const POLICY: &str = "ringfence: 1
 sets:
-  jail: {dynamic: true, timeout: 1h}
+  jail: {dynamic: true, timeout: 1h, full: evict-oldest, never: ['2001:db8:1::/48', 198.51.100.0/24]}
   friends: {dynamic: true}
 network:
   interfaces: [eth0]
@@ -29,6 +29,11 @@ network:
       - accept: {proto: tcp, port: 22, to: $local, from: $friends}
       - drop: {proto: tcp, port: 80, state: new}
         limit: {over: 1000/s, burst: 500, per: source/24}
+        add: {source: $jail}
+      - drop: {proto: tcp, port: 80, state: new}
+        limit: {connections: 2000, per: source}
+      - accept: {proto: tcp, port: 2222, state: new}
+        add: {source: $jail}
       - accept: {proto: [tcp, udp], port: 80, interface: eth0, family: [ipv4, ipv6]}
         limit: {rate: 100MiB/s}
       - reject: {proto: tcp, port: 81, vlan: {not: 7}}
@@ -40,6 +45,10 @@ MARK
       - accept: {state: established}
       - drop: {proto: udp, dscp: 3, fragment: true, state: new}
         limit: {over: 10/s, per: destination}
+      - drop: {proto: udp, dscp: 9, state: new}
+        limit: {connections: 10, per: destination}
+      - count: {proto: udp, dscp: 10}
+        add: {destination: $friends, unproven: true}
 ";
 
 #[test]

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use ringfence_abi::{
     chain::{ChainConsts, MAX_POSITIONS, STATE_NEW, VLAN_ABSENT},
-    counter::{LIMITS_FULL, UNKNOWN},
+    counter::UNKNOWN,
     explain::Question,
 };
 use ringfence_engine::{
@@ -16,7 +16,8 @@ use ringfence_engine::{
 
 use crate::{
     arena::Arena,
-    limit, lookup,
+    limit::{self, Asking},
+    lookup,
     maps::{CELL, EXPLAIN_IN, INTERFACES, consts, explaining, scratch},
     packet::Packet,
     repeat::repeat,
@@ -103,12 +104,12 @@ impl Kernel {
     /// Whether everything is let go.
     #[inline(always)]
     pub fn audits(&self) -> bool {
-        read(&self.consts.audit) != 0 || audit_cell()
+        audits(self.consts)
     }
 
-    /// Remembers what was let through.
+    /// Remembers what was let through; whether it may go on.
     #[inline(always)]
-    pub fn keep(&self, fields: &Fields, judgement: &Judgement) {
+    pub fn keep(&self, fields: &Fields, judgement: &Judgement) -> bool {
         if !explaining() {
             let kept = Kept {
                 egress: self.egress,
@@ -120,10 +121,13 @@ impl Kernel {
                 line: judgement.outcome.line,
                 plain: judgement.plain,
             };
-            if let Some(line) = track::keep(kept, fields) {
+            let (goes_on, line) = track::keep(kept, fields);
+            if line != 0 {
                 self.count(line);
             }
+            return goes_on || self.audits();
         }
+        true
     }
 
     /// Adds the packet to a counter of the chain.
@@ -131,6 +135,11 @@ impl Kernel {
     pub fn count(&self, line: u32) {
         report::count(self.consts, line, self.tally);
     }
+}
+
+#[inline(always)]
+fn audits(consts: &ChainConsts) -> bool {
+    read(&consts.audit) != 0 || audit_cell()
 }
 
 /// Whether `ringctl mode audit` is in force.
@@ -148,7 +157,7 @@ fn question() -> Option<&'static Question> {
 
 impl Sink for Kernel {
     #[inline(always)]
-    fn admits(&mut self, limit: u32) -> bool {
+    fn admits(&mut self, limit: u32) -> Option<bool> {
         Continued { consts: self.consts, tally: self.tally, egress: self.egress, quiet: self.quiet }.admits(limit)
     }
 
@@ -220,6 +229,12 @@ impl Host<Arena> for Kernel {
             Looked::Settled(outcome) => Some(outcome),
             Looked::State(state) => {
                 self.state = state;
+                if limit::notes()
+                    && let Some(scratch) = scratch()
+                {
+                    // SAFETY: as above.
+                    unsafe { (*scratch).track.state = state };
+                }
                 None
             }
         }
@@ -272,12 +287,19 @@ struct Continued {
 
 impl Sink for Continued {
     #[inline(always)]
-    fn admits(&mut self, limit: u32) -> bool {
-        let (matches, full) = limit::admits(self.egress, limit, self.tally, self.quiet || explaining());
-        if full {
-            report::count(self.consts, LIMITS_FULL, self.tally);
+    fn admits(&mut self, limit: u32) -> Option<bool> {
+        let asking = Asking {
+            egress: self.egress,
+            tally: self.tally,
+            quiet: self.quiet,
+            explaining: explaining(),
+            audits: limit::adding() && audits(self.consts),
+        };
+        let said = limit::admits(asking, limit);
+        if let Some(line) = said.count {
+            report::count(self.consts, line, self.tally);
         }
-        matches
+        said.matches
     }
 
     #[inline(always)]

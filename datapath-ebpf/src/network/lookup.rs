@@ -164,7 +164,7 @@ unsafe extern "C" fn probe_entry(_: u32, _: *mut c_void) -> i64 {
 }
 
 #[inline(always)]
-fn expired(expires: u64) -> bool {
+pub fn expired(expires: u64) -> bool {
     // SAFETY: the helper has no preconditions.
     expires != 0 && unsafe { bpf_ktime_get_boot_ns() } >= expires
 }

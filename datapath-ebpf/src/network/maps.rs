@@ -13,7 +13,7 @@ use ringfence_abi::{
     explain::{Answer, Question},
     generation::Cell,
     interface::Interface,
-    limit::LimitKey,
+    limit::{AddState, Added, Holder, HolderKey, LimitKey},
     zeroed,
 };
 use ringfence_engine::{
@@ -24,8 +24,11 @@ use ringfence_engine::{
 };
 
 use crate::{
+    add::Adding,
+    holders::Places,
     limit::Asked,
     lookup::{EntryProbe, MemberProbe},
+    prove::Proving,
     report::Tally,
     track::Track,
 };
@@ -63,6 +66,14 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_e
 /// Schedules of limits, as the loader sizes them.
 #[map]
 pub static LIMITS: HashMap<LimitKey, u64> = HashMap::with_max_entries(1, 0);
+/// Places of connections that limits count, likewise.
+#[map]
+pub static HOLDERS: HashMap<HolderKey, Holder> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// What the programs added to sets, likewise.
+#[map]
+pub static ADDED: Array<Added> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static ADD_STATES: Array<AddState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static EXPLAIN_IN: Array<Question> = Array::with_max_entries(1, 0);
 #[map]
@@ -83,6 +94,9 @@ pub struct Scratch {
     pub deep: Deep,
     pub track: Track,
     pub asked: Asked,
+    pub places: Places,
+    pub proving: Proving,
+    pub adding: Adding,
     pub tally: Tally,
     pub search: Search,
     pub outcome: Outcome,

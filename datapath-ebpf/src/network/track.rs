@@ -10,6 +10,7 @@ use ringfence_abi::{
         stamp,
     },
     counter,
+    limit::MAX_NOTED,
     verdict::{ACCEPT, DROP},
 };
 use ringfence_engine::{
@@ -21,9 +22,11 @@ use ringfence_engine::{
 };
 
 use crate::{
+    add,
     again::rejudge,
-    fragment,
+    fragment, limit,
     maps::{self, CELL, CONNECTIONS, HALF_IN, HALF_OUT, Scratch, scratch},
+    prove,
     report::Tally,
 };
 
@@ -47,13 +50,18 @@ pub struct Track {
     pub again_ifindex: u32,
     pub again_mark: u32,
     pub again_marked: u32,
-    pub zero: u32,
+    /// The packet's state, where a limit asks for it.
+    pub state: u32,
+    /// Numbers of limits that the packet met, as in [`Connection::limits`].
+    pub noted: [u16; MAX_NOTED],
 }
 
 /// [`Track::wish`]: nothing.
 const LEAVE: u64 = 0;
 /// [`Track::wish`]: the packet belongs to a connection or begins one.
 const KEEP: u64 = 1;
+/// What [`keep`] says of most packets.
+const GOES_ON: (bool, u32) = (true, 0);
 
 /// A packet that has just been parsed.
 #[derive(Clone, Copy)]
@@ -94,14 +102,23 @@ fn on() -> bool {
 
 /// What judgements hold under now.
 #[inline(always)]
-fn now_stamp() -> u64 {
+fn now_stamp(now: u64) -> u64 {
+    let Some(cell) = CELL.get_ptr_mut(0) else { return 0 };
     // SAFETY: the map's only value; its words are stored atomically, and an aligned load does not tear.
-    let epoch = CELL.get_ptr(0).map_or(0, |cell| unsafe { (&raw const (*cell).epoch).read_volatile() });
-    stamp(epoch, read(&maps::track().slot), 0)
+    unsafe {
+        if limit::adding() {
+            let due = (&raw const (*cell).due).read_volatile();
+            if due != 0 && now >= due && limit::exchange(&raw mut (*cell).due, due, 0) {
+                add::advance(now);
+            }
+        }
+        stamp((&raw const (*cell).epoch).read_volatile(), read(&maps::track().slot), 0)
+    }
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC_COARSE`.
 #[inline(always)]
-fn clock() -> u64 {
+pub fn clock() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_coarse_ns() }
 }
@@ -116,6 +133,9 @@ pub fn look(look: Look, fields: &Fields) -> Looked {
         return Looked::State(described(fields, deep, said));
     }
     track.wish = LEAVE;
+    if limit::notes() {
+        track.noted = [0; MAX_NOTED];
+    }
     let state = described(fields, deep, STATE_NEW);
     if fields.family == FAMILY_NONE {
         return Looked::State(state);
@@ -125,7 +145,7 @@ pub fn look(look: Look, fields: &Fields) -> Looked {
         return Looked::State(state);
     }
     track.now = clock();
-    track.stamp = now_stamp();
+    track.stamp = now_stamp(track.now);
     if in_pieces {
         fragment::name(look.egress, fields, deep, &mut track.fragment);
         if is_later_fragment(fields, deep) {
@@ -214,6 +234,10 @@ fn known(look: Look, track: &mut Track, connection: &mut Connection, pool: Pool)
             return Looked::State(track::state_without(&track.segment));
         }
         connection.judged = track.stamp;
+        if limit::notes() {
+            connection.limits = track.noted;
+            track.noted = [0; MAX_NOTED];
+        }
     }
     Looked::State(STATE_ESTABLISHED)
 }
@@ -260,20 +284,21 @@ fn touch(connection: &mut Connection, promoted: bool, track: &Track, tally: Tall
     connection.expires = track.now + read(&maps::track().timeouts[usize::from(connection.state & 7)]);
 }
 
-/// Keeps what is to be known of a packet that was let through; a counter that it adds to.
+/// Keeps what is to be known of a packet that was let through; whether it may go on after all, and a counter that it adds to
+/// (0: none).
 #[inline(always)]
-pub fn keep(kept: Kept, fields: &Fields) -> Option<u32> {
-    let scratch = scratch()?;
+pub fn keep(kept: Kept, fields: &Fields) -> (bool, u32) {
+    let Some(scratch) = scratch() else { return GOES_ON };
     // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
     let Scratch { deep, track, .. } = unsafe { &mut *scratch };
     if fields.family == FAMILY_NONE {
-        return None;
+        return GOES_ON;
     }
     if fields.ip & IP_FRAGMENT != 0 && deep.offset == 0 {
         fragment::keep(kept.line, deep, track);
     }
     if !on() || track.wish == LEAVE || kept.state == STATE_INVALID {
-        return None;
+        return GOES_ON;
     }
     if let Some(found) = CONNECTIONS.get_ptr_mut(&track.key) {
         if kept.state == STATE_ESTABLISHED {
@@ -284,7 +309,7 @@ pub fn keep(kept: Kept, fields: &Fields) -> Option<u32> {
                 connection.cached[place(kept.egress, track, connection)] = track.stamp | u64::from(kept.line);
             }
         }
-        return None;
+        return GOES_ON;
     }
     if let Some(found) = HALF_IN.get_ptr_mut(&track.key) {
         // SAFETY: as in `connection`.
@@ -295,26 +320,40 @@ pub fn keep(kept: Kept, fields: &Fields) -> Option<u32> {
         return advance(kept, track, unsafe { &mut *found }, Pool::Out);
     }
     begin(kept, fields, track);
-    None
+    GOES_ON
 }
 
 /// A packet of a connection that was not proven before it.
 #[inline(always)]
-fn advance(kept: Kept, track: &mut Track, connection: &mut Connection, pool: Pool) -> Option<u32> {
+fn advance(kept: Kept, track: &mut Track, connection: &mut Connection, pool: Pool) -> (bool, u32) {
     let promoted = track::promotes(connection, pool, &track.segment);
     touch(connection, promoted, track, kept.tally);
+    if limit::notes() {
+        limit::merge(&mut connection.limits, track);
+    }
     if !promoted {
-        return None;
+        return GOES_ON;
     }
     track.fresh = *connection;
     if CONNECTIONS.insert(&track.key, &track.fresh, 0).is_err() {
         sweep(track.now);
         if CONNECTIONS.insert(&track.key, &track.fresh, 0).is_err() {
-            return Some(counter::CONNECTIONS_FULL);
+            return (true, counter::CONNECTIONS_FULL);
         }
     }
+    if limit::notes() {
+        put_again(track, connection);
+        let (goes_on, count) = prove::proven(track);
+        if !goes_on {
+            forget(&track.key, Pool::Established);
+            forget(&track.key, pool);
+            return (false, counter::LIMIT_CONNECTIONS);
+        }
+        forget(&track.key, pool);
+        return (true, count);
+    }
     forget(&track.key, pool);
-    None
+    GOES_ON
 }
 
 #[inline(always)]
@@ -325,6 +364,7 @@ fn begin(kept: Kept, fields: &Fields, track: &mut Track) {
     fresh.judged = track.stamp;
     fresh.ifindex = kept.ifindex;
     fresh.mark = kept.mark;
+    fresh.limits = track.noted;
     if kept.has_mark {
         fresh.flags |= FLAG_MARK;
     }

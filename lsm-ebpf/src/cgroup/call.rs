@@ -275,8 +275,8 @@ struct Counted;
 impl Sink for Counted {
     // Limits are about packets.
     #[inline(always)]
-    fn admits(&mut self, _: u32) -> bool {
-        true
+    fn admits(&mut self, _: u32) -> Option<bool> {
+        Some(true)
     }
 
     #[inline(always)]

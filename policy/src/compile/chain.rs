@@ -97,7 +97,7 @@ pub(super) fn compile(
     };
     let classes = fields.iter().map(|field| (field.number, field.rows.len())).collect();
     let mut arena = Arena::new();
-    let limits = limits::write(&mut arena, policy, chain, lines, rings);
+    let limits = limits::write(&mut arena, policy, chain, (lines, counter_base), rings);
     write(&mut arena, &mut consts, BUILTINS, (&rules, &of_rules), fields);
     let arena = finish(arena, &mut consts, name)?;
     Ok(CompiledChain { consts, arena, interfaces, classes, limits })

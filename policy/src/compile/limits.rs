@@ -80,7 +80,14 @@ fn declared(policy: &Policy, set: SetId) -> Option<(u64, u32, WhenFull, &Address
 }
 
 /// Writes the table; its offset, or 0 where there is nothing to write.
-pub(super) fn write(arena: &mut Arena, policy: &Policy, chain: &Chain, lines: &[Line], rings: &Rings) -> u32 {
+/// `lines` are the chain's counters, which begin at `counter_base`.
+pub(super) fn write(
+    arena: &mut Arena,
+    policy: &Policy,
+    chain: &Chain,
+    (lines, counter_base): (&[Line], u32),
+    rings: &Rings,
+) -> u32 {
     let rules = chain.rules.iter().zip(&lines[BUILTINS as usize..]).enumerate();
     let mut given = HashSet::new();
     let mut tries = HashMap::new();
@@ -88,7 +95,10 @@ pub(super) fn write(arena: &mut Arena, policy: &Policy, chain: &Chain, lines: &[
     for (number, (rule, line)) in rules.filter(|(_, (rule, _))| has_record(rule)) {
         let add = rule.adds().and_then(|add| write_add(arena, policy, add.set, rings, &mut tries)).unwrap_or(0);
         let id = free(identity(line), &mut given);
-        words.extend(record(rule, Limit { rule: id, add, line: BUILTINS + number as u32, ..Limit::default() }));
+        words.extend(record(
+            rule,
+            Limit { rule: id, add, line: counter_base + BUILTINS + number as u32, ..Limit::default() },
+        ));
     }
     if words.is_empty() { 0 } else { arena.words(words) }
 }

@@ -103,6 +103,9 @@ fn never_acts(rule: &Rule, at: Span, problems: &mut Problems) {
         Some(Quantity::Connections(_)) => {
             ("what is refused here never completes a handshake", "a limit with `over` jails who begins too many")
         }
+        Some(Quantity::Rate { rate, .. }) if rate.bytes => {
+            ("handshakes prove a source, and bytes are counted", "limit what begins: `over: 10/minute` of `state: new`")
+        }
         _ => (
             "what it refuses never completes a handshake",
             "accept the handshake, give it a limit with `over`, or say `unproven: true`",

@@ -81,8 +81,8 @@ struct Continued(Vec<u32>);
 
 impl Sink for Continued {
     // Limits are about packets.
-    fn admits(&mut self, _: u32) -> bool {
-        true
+    fn admits(&mut self, _: u32) -> Option<bool> {
+        Some(true)
     }
 
     fn continued(&mut self, line: u32) {

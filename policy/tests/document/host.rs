@@ -133,7 +133,7 @@ fn mistakes_are_named() {
         ("allow: {op: read}\n      mode: audit", "refuses nothing"),
         ("allow: {op: read}\n      when: {uid: 0}", "`when` stands beside"),
         ("deny: {op: read}\n      log: true", "`log` needs events"),
-        ("deny: {op: read}\n      limit: {over: 1/s}", "a `limit` of connections or of calls is not in this version"),
+        ("deny: {op: read}\n      limit: {over: 1/s}", "a `limit` of calls is not in this version"),
         ("use: nowhere", "there is no group"),
         ("rules: [{rules: [{deny: any}]}]", "a block inside a block"),
         ("rules: [{deny: any}]\n      mode: audit", "`mode` beside `rules`"),

@@ -20,7 +20,7 @@ use kernel::Kernel;
 /// The suites whose kernels are tried: 6.1, the oldest supported, and 6.12, the first stable one with tcx.
 const SUITES: [&str; 2] = ["bookworm", "trixie"];
 /// The test programs that run in the machines.
-const TESTS: [&str; 23] = [
+const TESTS: [&str; 24] = [
     "netns",
     "fields",
     "traffic",
@@ -36,6 +36,7 @@ const TESTS: [&str; 23] = [
     "clock",
     "connections",
     "limits",
+    "proven",
     "everything",
     "host_operations",
     "host_bypass",
