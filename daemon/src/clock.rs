@@ -87,6 +87,13 @@ impl Expiry {
         }
     }
 
+    /// The moment that the kernel knows: nanoseconds of `CLOCK_BOOTTIME`, not 0.
+    #[must_use]
+    pub fn at(boot: u64) -> Self {
+        let left = boot.saturating_sub(boot_now()) / 1_000_000;
+        Self { boot, wall: wall_now().saturating_add(left), span: left.max(1) }
+    }
+
     /// Whether the moment has come.
     #[must_use]
     pub fn passed(&self, boot_now: u64) -> bool {

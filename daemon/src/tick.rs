@@ -107,9 +107,10 @@ impl Daemon {
             next.extend(control.pending.as_ref().map(|pending| u64::from(pending.deadline) * 1_000_000_000));
             next.extend(control.standing.get().audit.and_then(|audit| audit.until).map(|until| until.boot));
         }
-        let mut dynamic = self.dynamic();
+        let mut dynamic = self.known();
         self.with_kernel(|kernel| dynamic.expire(kernel))?;
         next.extend(dynamic.first_expiry());
+        next.extend(dynamic.next_look());
         Ok(next.into_iter().min())
     }
 
@@ -230,6 +231,7 @@ impl Daemon {
     /// The last thing the daemon does.
     pub fn finish(&self) {
         let control = self.control();
+        drop(self.known());
         match self.write_down(&control) {
             Ok(()) | Err(Error::Off) => {}
             Err(error) => tracing::warn!(error = with_sources(&error), "the counters could not be written down"),

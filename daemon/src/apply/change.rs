@@ -281,7 +281,7 @@ impl Daemon {
             let empty = control.running.take();
             self.nothing_in_force(control)?;
             for old in [empty, failed].into_iter().flatten() {
-                self.kernel(|kernel| Ok(kernel.unload(old.loaded)?))?;
+                self.unload(old.loaded)?;
             }
             return Ok(());
         }

@@ -74,7 +74,7 @@ impl Daemon {
             mark: (hook != Hook::XdpIngress).then_some(question.mark),
             state: packet.state,
         };
-        let dynamic = self.dynamic();
+        let dynamic = self.known();
         let members = |set: SetId, address| is_member(policy, &dynamic, set, address);
         let parsed = oracle::parse(&frame, &context);
         let considered = oracle::explain(policy, &context, &parsed, &members, &entries(&dynamic));

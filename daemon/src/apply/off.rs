@@ -43,7 +43,8 @@ impl Daemon {
         }
         // First on disk: a crash in between must not bring back at the next start what was to go.
         control.standing.change(|standing| standing.off = true)?;
-        let mut dynamic = self.dynamic();
+        let mut dynamic = self.known();
+        dynamic.unfollow_all();
         dynamic.forget_calls_in_kernel();
         control.running = None;
         control.pending = None;
@@ -78,7 +79,7 @@ impl Daemon {
         let candidate = self.candidate(Origin::Kept(number), None)?;
         let kernel = Kernel::open(&self.arguments.bpffs, self.arguments.cgroup.as_deref())?;
         {
-            let dynamic = self.dynamic();
+            let mut dynamic = self.dynamic();
             dynamic.restore(&kernel)?;
             dynamic.restore_own(&kernel)?;
         }

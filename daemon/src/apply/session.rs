@@ -24,7 +24,7 @@ impl Daemon {
     #[must_use]
     pub fn cuts(&self, candidate: &Candidate, sessions: &[Session]) -> Option<String> {
         let network = watch::lock(&self.network).clone();
-        let dynamic = self.dynamic();
+        let dynamic = self.known();
         sessions.iter().find_map(|session| {
             let (rule, direction) = cut(candidate, session, &network, &dynamic)?;
             let verdict = format!("`{rule}` would refuse its {direction} packets");

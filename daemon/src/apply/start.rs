@@ -31,8 +31,10 @@ impl Daemon {
             return Ok(());
         }
         self.require_host()?;
+        // Before what the kernel has too much is taken out of it: this is not.
+        self.follow_left()?;
         {
-            let dynamic = self.dynamic();
+            let mut dynamic = self.dynamic();
             self.kernel(|kernel| dynamic.restore(kernel))?;
         }
         self.keep_own_sets()?;
@@ -41,7 +43,7 @@ impl Daemon {
         self.choose()?;
         self.retire_formers(&mut self.control());
         // What an earlier daemon had put into the sets that are kept, and is not so any more, goes.
-        let dynamic = self.dynamic();
+        let mut dynamic = self.dynamic();
         self.kernel(|kernel| dynamic.restore_own(kernel))
     }
 
@@ -152,7 +154,7 @@ impl Daemon {
         }
         let Some(current) = current else {
             // Nothing was in force yet, or never came to be.
-            return leftover.into_iter().try_for_each(|old| self.kernel(|kernel| Ok(kernel.unload(old)?)));
+            return leftover.into_iter().try_for_each(|old| self.unload(old));
         };
         tracing::info!(generation = current.number(), "adopted what is in force");
         classify_all(&current, &network);

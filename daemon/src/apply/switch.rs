@@ -46,6 +46,9 @@ impl Daemon {
         reach("apply/sets-known");
         let loaded = self.kernel(|kernel| Ok(kernel.load(&candidate.compiled, number, id)?))?;
         reach("apply/loaded");
+        if let Some(rings) = loaded.rings() {
+            self.known().follow_new(loaded.slot, rings, &candidate.lines);
+        }
         let mut control = self.control();
         let like = control.running.as_ref().map(|running| running.number()).filter(|&number| number != EMPTY);
         let prepared = self.prepare(plan, &candidate, like, control.running.is_some());
@@ -117,7 +120,7 @@ impl Daemon {
     /// Takes back what was loaded of a generation that does not come into force.
     fn abandon(&self, loaded: Loaded, plan: &Plan, error: Error) -> Error {
         let number = loaded.number;
-        let unloaded = self.kernel(|kernel| Ok(kernel.unload(loaded)?));
+        let unloaded = self.unload(loaded);
         let removed = if plan.new { self.store.remove(number).map_err(Error::from) } else { Ok(()) };
         for leftover in [unloaded, removed].into_iter().filter_map(Result::err) {
             tracing::debug!(error = with_sources(&leftover), "left behind by a generation that failed");
@@ -243,7 +246,7 @@ impl Daemon {
         } else {
             reach("retire/counts-taken-over");
             let number = old.number();
-            self.kernel(|kernel| Ok(kernel.unload(old.loaded)?)).and_then(|()| {
+            self.unload(old.loaded).and_then(|()| {
                 reach("retire/unloaded");
                 control.running.as_ref().map_or(Ok(()), |running| running.forget_merged(number, &self.store))
             })

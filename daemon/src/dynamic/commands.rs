@@ -122,7 +122,7 @@ impl Daemon {
 
     /// `list`.
     pub fn list(&self) -> Result<EntryList> {
-        let dynamic = self.dynamic();
+        let dynamic = self.known();
         let counted = self.with_kernel(counted)?;
         let calls = self.with_kernel(counted_calls)?;
         let packets = dynamic.entries().iter().map(|entry| {
@@ -145,7 +145,7 @@ impl Daemon {
 
     /// `undo`.
     pub fn undo(&self, request: &UndoRequest, caller: &Caller) -> Result<UndoAnswer> {
-        let mut dynamic = self.dynamic();
+        let mut dynamic = self.known();
         let ids: Vec<u64> = match request {
             UndoRequest::Id(id) => vec![*id],
             UndoRequest::What(what) => {
@@ -191,7 +191,7 @@ impl Daemon {
 
     /// `set add`, `del`, `flush`.
     pub fn change_set(&self, name: &str, request: SetRequest, caller: &Caller) -> Result<SetAnswer> {
-        let mut dynamic = self.dynamic();
+        let mut dynamic = self.known();
         let timeout = match dynamic.sets().changeable(name)?.kind {
             DynamicKind::Declared { timeout, .. } => timeout,
             _ => None,
@@ -239,7 +239,7 @@ impl Daemon {
 
     /// `set list`.
     pub fn set(&self, name: &str, query: SetQuery) -> Result<SetElements> {
-        let dynamic = self.dynamic();
+        let dynamic = self.known();
         let sets = dynamic.sets();
         let unknown = || super::sets::SetError::Unknown(name.to_owned());
         let set = sets.declared().find(|set| set.name == name).ok_or_else(unknown)?;

@@ -11,6 +11,7 @@ use super::calls::{CallEntries, CallEntry};
 use super::entries::{Entries, Entry};
 use super::sets::{Member, Sets};
 use crate::clock::{Expiry, boot_id, boot_now, wall_now};
+use crate::error::with_sources;
 use crate::state::StateError;
 use crate::state::files::Journal;
 
@@ -18,6 +19,8 @@ use crate::state::files::Journal;
 const SHORT: usize = 1024;
 /// Nor one of fewer bytes: a record may have tens of thousands of elements.
 const SMALL: u64 = 16 << 20;
+/// Elements that rules added in one record.
+const RECORD: usize = 16_384;
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +54,15 @@ pub enum Event {
         reason: Option<String>,
         /// Who.
         by: Option<String>,
+    },
+    /// Elements that rules added to a set, each with its own expiry.
+    Learned {
+        /// The set.
+        set: String,
+        /// The elements, and until when.
+        elements: Vec<(Prefix, Option<Expiry>)>,
+        /// Which rule.
+        reason: Option<String>,
     },
     /// Elements taken out of a set.
     Del {
@@ -86,8 +98,23 @@ impl Event {
         Self::Del { set: set.to_owned(), elements: elements.to_vec() }
     }
 
+    /// Elements that a rule added, in records that are not too long.
+    #[must_use]
+    pub fn learned(set: &str, reason: Option<&Arc<str>>, elements: &[(Prefix, Option<Expiry>)]) -> Vec<Self> {
+        let record = |elements: &[(Prefix, Option<Expiry>)]| Self::Learned {
+            set: set.to_owned(),
+            elements: elements.to_vec(),
+            reason: reason.map(|reason| reason.to_string()),
+        };
+        elements.chunks(RECORD).map(record).collect()
+    }
+
     fn is_empty(&self) -> bool {
-        matches!(self, Self::Add { elements, .. } | Self::Del { elements, .. } if elements.is_empty())
+        match self {
+            Self::Add { elements, .. } | Self::Del { elements, .. } => elements.is_empty(),
+            Self::Learned { elements, .. } => elements.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -98,6 +125,8 @@ pub struct Log {
     short: usize,
     // Set until the disk says that this boot has begun: the next entry's id at its beginning.
     unsaid: Option<u64>,
+    // Something that is so could not be written.
+    owes: bool,
     small: u64,
 }
 
@@ -132,6 +161,16 @@ impl Log {
                     let member = Member { expiry: expiry(until), reason: reason.map(Arc::from), by: by.map(Arc::from) };
                     sets.insert(&set, &elements, &member);
                 }
+                Event::Learned { set, elements, reason } => {
+                    let reason: Option<Arc<str>> = reason.map(Arc::from);
+                    for (element, until) in elements {
+                        sets.insert(
+                            &set,
+                            &[element],
+                            &Member { expiry: expiry(until), reason: reason.clone(), by: None },
+                        );
+                    }
+                }
                 Event::Del { set, elements } => drop(sets.remove(&set, &elements)),
                 Event::Flush { set } => drop(sets.flush(&set)),
             }
@@ -141,7 +180,7 @@ impl Log {
             calls.remove(id);
         }
         sets.expire(now);
-        let mut log = Self { journal, short: SHORT, small: SMALL, unsaid: Some(entries.next_id()) };
+        let mut log = Self { journal, short: SHORT, small: SMALL, unsaid: Some(entries.next_id()), owes: false };
         // Written anew, it begins with this boot. What was kept holds also where nothing can be written.
         if let Err(error) = log.rewrite(entries, calls, sets) {
             tracing::error!(%error, "the journal could not be written anew");
@@ -151,7 +190,15 @@ impl Log {
 
     /// Writes the journal anew where that could not be done yet.
     pub fn settle(&mut self, entries: &Entries, calls: &CallEntries, sets: &Sets) -> Result<(), StateError> {
-        if self.unsaid.is_some() { self.rewrite(entries, calls, sets) } else { Ok(()) }
+        if self.unsaid.is_some() || self.owes { self.rewrite(entries, calls, sets) } else { Ok(()) }
+    }
+
+    /// Writes down what is so already. Where it cannot be written now, [`Self::settle`] does it later.
+    pub fn follow(&mut self, events: &[Event]) {
+        if let Err(error) = self.append(events) {
+            self.owes = true;
+            tracing::error!(error = with_sources(&error), "what rules added could not be written down");
+        }
     }
 
     /// Writes changes.
@@ -188,20 +235,31 @@ impl Log {
             if sets.is_kept_by_daemon(name) {
                 continue;
             }
+            events.extend(learned(sets, name));
             // Elements that were added together are written together.
             let mut groups: BTreeMap<_, (Member, Vec<Prefix>)> = BTreeMap::new();
-            for (element, member) in sets.elements(name, None) {
+            for (element, member) in sets.elements(name, None).filter(|(_, member)| !member.is_by_rule()) {
                 let key = (member.expiry.map(|e| (e.boot, e.wall)), member.reason.clone(), member.by.clone());
                 groups.entry(key).or_insert_with(|| (member.clone(), Vec::new())).1.push(element);
             }
             events.extend(groups.into_values().map(|(member, elements)| Event::add(name, &elements, &member)));
         }
         self.journal.rewrite(&events)?;
-        self.unsaid = None;
+        (self.unsaid, self.owes) = (None, false);
         self.short = SHORT.max(2 * self.journal.records());
         self.small = SMALL.max(2 * self.journal.bytes());
         Ok(())
     }
+}
+
+/// What rules added to a set, each rule's together.
+fn learned(sets: &Sets, name: &str) -> Vec<Event> {
+    let mut rules: BTreeMap<Option<&Arc<str>>, Vec<(Prefix, Option<Expiry>)>> = BTreeMap::new();
+    for (element, member) in sets.elements(name, None).filter(|(_, member)| member.is_by_rule()) {
+        rules.entry(member.reason.as_ref()).or_default().push((element, member.expiry));
+    }
+    let events = |(reason, elements): (Option<&Arc<str>>, Vec<_>)| Event::learned(name, reason, &elements);
+    rules.into_iter().flat_map(events).collect()
 }
 
 #[cfg(test)]
@@ -300,6 +358,31 @@ mod tests {
             assert_eq!(sets.elements("jail", None).collect::<Vec<_>>(), [(elements[1], &member)]);
             assert_eq!(sets.len("other"), 0);
             assert_eq!(log.journal.records(), 3);
+        }
+    }
+
+    #[test]
+    fn what_rules_added_comes_back_with_the_time_that_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dynamic.jsonl");
+        let elements: [Prefix; 3] = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|text| text.parse().unwrap());
+        // Written in another boot, whose clock says other things.
+        let foreign = |left: u64| Some(Expiry { boot: 7, wall: wall_now() + left, span: 3_600_000 });
+        let reason: Arc<str> = "rule ssh, policy.yaml:9".into();
+        let all = [(elements[0], foreign(1_800_000)), (elements[1], foreign(0)), (elements[2], None)];
+        let mut lines = vec![Event::Boot { id: "another boot".into(), next: 1 }];
+        lines.extend(Event::learned("jail", Some(&reason), &all));
+        let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        std::fs::write(&path, text).unwrap();
+        for _ in 0..2 {
+            let (log, _, sets) = open(&path);
+            assert_eq!(log.journal.records(), 2, "a rule's elements are one record");
+            let found: Vec<_> = sets.elements("jail", None).collect();
+            assert_eq!(found.iter().map(|(element, _)| *element).collect::<Vec<_>>(), [elements[0], elements[2]]);
+            assert!(found.iter().all(|(_, member)| member.is_by_rule() && member.reason.as_ref() == Some(&reason)));
+            let left = found[0].1.expires() - boot_now();
+            assert!((1_700_000_000_000..=1_800_000_000_000).contains(&left), "{left}");
+            assert_eq!(found[1].1.expiry, None);
         }
     }
 

@@ -35,6 +35,18 @@ pub fn element(set: u16, prefix: Prefix) -> ElementKey {
     ElementKey { address: words(prefix.address()), set, family: family(prefix), length: prefix.length(), zero: 0 }
 }
 
+/// The element of a key; `None`: its family or length is none.
+#[must_use]
+pub fn prefix(key: &ElementKey) -> Option<Prefix> {
+    let [high, low] = key.address;
+    let address = match key.family {
+        V4 => IpAddr::V4(Ipv4Addr::from_bits((high >> 32) as u32)),
+        V6 => IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))),
+        _ => return None,
+    };
+    Prefix::new(address, key.length)
+}
+
 /// Whether some address is in both.
 #[must_use]
 pub fn overlap(a: Prefix, b: Prefix) -> bool {
@@ -51,6 +63,16 @@ mod tests {
             let parsed: IpAddr = text.parse().unwrap();
             assert_eq!((words(parsed), address(held, parsed.is_ipv4())), (held, parsed));
         }
+    }
+
+    #[test]
+    fn keys_lead_back_to_what_they_were_made_of() {
+        for text in ["10.1.2.0/24", "255.255.255.255", "2001:db8::1", "::/0"] {
+            let element_of = |text: &str| text.parse::<Prefix>().unwrap();
+            assert_eq!(prefix(&element(7, element_of(text))), Some(element_of(text)));
+        }
+        assert_eq!(prefix(&ElementKey { family: 5, ..ElementKey::default() }), None);
+        assert_eq!(prefix(&ElementKey { family: V4, length: 33, ..ElementKey::default() }), None);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 pub mod call_commands;
 pub mod calls;
 pub mod commands;
+pub mod contents;
 pub mod entries;
+pub mod ids;
 pub mod journal;
 pub mod keys;
+pub mod learn;
 pub mod lookup;
 pub mod restore;
 pub mod session;
@@ -21,8 +24,10 @@ use ringfence_policy::model::DynamicSet;
 
 use self::calls::CallEntries;
 use self::entries::{Change, Entries, Entry};
+use self::ids::SetIds;
 use self::journal::{Event, Log};
-use self::sets::{Member, SetIds, Sets};
+use self::learn::Learning;
+use self::sets::{Member, Sets};
 use crate::clock::{Expiry, boot_now};
 use crate::error::{Result, with_sources};
 use crate::interfaces::resolvers::Resolvers;
@@ -44,6 +49,7 @@ pub struct Dynamic {
     ids_path: PathBuf,
     log: Log,
     resolvers: Resolvers,
+    learning: Learning,
 }
 
 impl Dynamic {
@@ -53,7 +59,17 @@ impl Dynamic {
         let ids = read_json(&ids_path)?.unwrap_or_default();
         let (mut entries, mut calls, mut sets) = (Entries::default(), CallEntries::default(), Sets::default());
         let log = Log::open(&state.join("dynamic.jsonl"), &mut entries, &mut calls, &mut sets)?;
-        Ok(Self { entries, calls, calls_restored: false, sets, ids, ids_path, log, resolvers: Resolvers::default() })
+        Ok(Self {
+            entries,
+            calls,
+            calls_restored: false,
+            sets,
+            ids,
+            ids_path,
+            log,
+            resolvers: Resolvers::default(),
+            learning: Learning::default(),
+        })
     }
 
     /// The entries.
@@ -232,7 +248,10 @@ impl Dynamic {
             carry_out(kernel, &changes)?;
         }
         for (name, elements) in self.sets.expire(now) {
-            self.forget_elements(kernel, &name, &elements)?;
+            if let (Some(kernel), Some(id)) = (kernel, self.ids.get(&name)) {
+                let keys: Vec<_> = elements.iter().map(|element| keys::element(id, *element)).collect();
+                kernel.remove_expired(id, &keys, now)?;
+            }
         }
         self.expire_calls(kernel, now)
     }

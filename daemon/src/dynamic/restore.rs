@@ -11,7 +11,7 @@ use crate::kernel::Kernel;
 
 impl Dynamic {
     /// Adds what is missing and removes what is too much. Where both agree nothing is written, so that counts stay.
-    pub fn restore(&self, kernel: &Kernel) -> Result<()> {
+    pub fn restore(&mut self, kernel: &Kernel) -> Result<()> {
         let mut wanted = self.entries.kernel();
         let mut surplus = Vec::new();
         for (key, present) in kernel.entries()? {
@@ -31,24 +31,32 @@ impl Dynamic {
         for key in &surplus {
             kernel.remove_entry(key)?;
         }
-        let kept = self.ids.iter().filter(|(name, _)| !self.sets.is_kept_by_daemon(name));
-        kept.into_iter().try_for_each(|(name, id)| self.restore_set(kernel, name, id))
+        self.restore_sets(kernel, false)
     }
 
     /// The same for the sets that the daemon keeps by itself, once it knows what is in them.
-    pub fn restore_own(&self, kernel: &Kernel) -> Result<()> {
-        let own = self.ids.iter().filter(|(name, _)| self.sets.is_kept_by_daemon(name));
-        own.into_iter().try_for_each(|(name, id)| self.restore_set(kernel, name, id))
+    pub fn restore_own(&mut self, kernel: &Kernel) -> Result<()> {
+        self.restore_sets(kernel, true)
     }
 
-    pub(super) fn restore_set(&self, kernel: &Kernel, name: &str, id: u16) -> Result<()> {
+    fn restore_sets(&mut self, kernel: &Kernel, own: bool) -> Result<()> {
+        let meant = |name: &str| self.sets.is_kept_by_daemon(name) == own;
+        let sets: Vec<(String, u16)> =
+            self.ids.iter().filter(|(name, _)| meant(name)).map(|(name, id)| (name.to_owned(), id)).collect();
+        sets.into_iter().try_for_each(|(name, id)| self.restore_set(kernel, &name, id))
+    }
+
+    pub(super) fn restore_set(&mut self, kernel: &Kernel, name: &str, id: u16) -> Result<()> {
+        let present = kernel.elements(id)?;
+        // After the list: a program notes what it adds before it adds it, so what is listed is known then.
+        self.learn(Some(kernel))?;
         let mut wanted: HashMap<ElementKey, u64> = self
             .sets
             .elements(name, None)
-            .map(|(element, member)| (keys::element(id, element), member.expiry.map_or(0, |expiry| expiry.boot)))
+            .map(|(element, member)| (keys::element(id, element), member.expires()))
             .collect();
         let mut surplus = Vec::new();
-        for (key, present) in kernel.elements(id)? {
+        for (key, present) in present {
             match wanted.get(&key) {
                 None => surplus.push(key),
                 Some(expires) if *expires == present.expires => {

@@ -1,17 +1,16 @@
-//! Elements of dynamic sets, and the kernel ids the sets have.
+//! Elements of dynamic sets.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use ringfence_abi::dynamic::MAX_SETS;
 use ringfence_api::Prefix;
 use ringfence_policy::model::{DynamicKind, DynamicSet, WhenFull};
 use ringfence_policy::ranges::AddressRanges;
-use serde::{Deserialize, Serialize};
 
-use crate::clock::Expiry;
+use super::contents::Contents;
+pub use super::contents::Member;
 
 /// The sets that the daemon fills: addresses of this host, next hops of its routes, its name servers.
 pub const KEPT: [&str; 3] = ["local", "gateways", "resolvers"];
@@ -28,93 +27,6 @@ pub enum SetError {
     /// More sets than the kernel has ids for.
     #[error("more than {MAX_SETS} dynamic sets")]
     TooMany,
-}
-
-/// What is known of an element. Texts are shared by the elements that one request added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Member {
-    /// Until when; `None`: until deleted.
-    pub expiry: Option<Expiry>,
-    /// Why it was added, if somebody said.
-    pub reason: Option<Arc<str>>,
-    /// Who added it; `None`: the daemon.
-    pub by: Option<Arc<str>>,
-}
-
-/// A set with what is in it.
-#[derive(Clone, Debug, Default)]
-struct Contents {
-    elements: BTreeMap<Prefix, Member>,
-    // Soonest first: what expires and what is evicted. Elements without expiry are not in it.
-    by_expiry: BTreeSet<(u64, Prefix)>,
-}
-
-impl Contents {
-    fn insert(&mut self, element: Prefix, member: Member) {
-        let expiry = member.expiry;
-        if let Some(old) = self.elements.insert(element, member).and_then(|old| old.expiry) {
-            self.by_expiry.remove(&(old.boot, element));
-        }
-        if let Some(expiry) = expiry {
-            self.by_expiry.insert((expiry.boot, element));
-        }
-    }
-
-    fn remove(&mut self, element: Prefix) -> bool {
-        let Some(member) = self.elements.remove(&element) else { return false };
-        if let Some(expiry) = member.expiry {
-            self.by_expiry.remove(&(expiry.boot, element));
-        }
-        true
-    }
-}
-
-/// Ids in the order of the sets, and the sets that lost theirs.
-pub type Assigned = (Vec<u16>, Vec<(String, u16)>);
-
-/// The kernel id of every set that was ever named, kept so that elements outlive generations.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SetIds(BTreeMap<String, u16>);
-
-impl SetIds {
-    /// The id of a set.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<u16> {
-        self.0.get(name).copied()
-    }
-
-    /// Every set with its id.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u16)> {
-        self.0.iter().map(|(name, id)| (name.as_str(), *id))
-    }
-
-    /// Ids for the sets of a policy, in the order they come. When the ids run out, those of sets that
-    /// are not in `keep` are given again; the second list names the sets that lost theirs, whose elements must go first.
-    pub fn assign(&mut self, sets: &[DynamicSet], keep: &BTreeSet<String>) -> Result<Assigned, SetError> {
-        let named: BTreeSet<&str> = sets.iter().map(|set| set.name.as_str()).collect();
-        let mut lost = Vec::new();
-        let mut ids = Vec::with_capacity(sets.len());
-        for set in sets {
-            if let Some(id) = self.get(&set.name) {
-                ids.push(id);
-                continue;
-            }
-            let used: BTreeSet<u16> = self.0.values().copied().collect();
-            let id = if let Some(id) = (0..MAX_SETS as u16).find(|id| !used.contains(id)) {
-                id
-            } else {
-                let free = |name: &&String| !named.contains(name.as_str()) && !keep.contains(*name);
-                let victim = self.0.keys().find(free).cloned().ok_or(SetError::TooMany)?;
-                let id = self.0.remove(&victim).ok_or(SetError::TooMany)?;
-                lost.push((victim, id));
-                id
-            };
-            self.0.insert(set.name.clone(), id);
-            ids.push(id);
-        }
-        Ok((ids, lost))
-    }
 }
 
 /// What an addition changes.
@@ -180,6 +92,13 @@ impl Sets {
             DynamicKind::Declared { never, .. } if overlaps(never, prefix) => Some(set.name.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether the set's own `never` list touches `prefix`.
+    #[must_use]
+    pub fn forbids(&self, name: &str, prefix: Prefix) -> bool {
+        let kind = self.declared.get(name).map(|set| &set.kind);
+        matches!(kind, Some(DynamicKind::Declared { never, .. }) if overlaps(never, prefix))
     }
 
     /// Says what adding would change, without changing it.
@@ -294,6 +213,18 @@ impl Sets {
         self.contents.get(name).is_some_and(|contents| contents.elements.contains_key(element))
     }
 
+    /// What is known of an element.
+    #[must_use]
+    pub fn member(&self, name: &str, element: Prefix) -> Option<&Member> {
+        self.contents.get(name)?.elements.get(&element)
+    }
+
+    /// What is in a set; `None`: nothing ever was.
+    #[must_use]
+    pub fn contents(&self, name: &str) -> Option<&Contents> {
+        self.contents.get(name)
+    }
+
     /// How many elements a set has.
     #[must_use]
     pub fn len(&self, name: &str) -> usize {
@@ -337,7 +268,10 @@ fn touches<T: Ord + Copy>(ranges: &[(T, T)], low: T, high: T) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::clock::Expiry;
 
     fn declared(name: &str, capacity: u32, full: WhenFull) -> DynamicSet {
         let mut never = AddressRanges::default();
@@ -437,19 +371,5 @@ mod tests {
         assert_eq!(sets.expire(8), []);
         assert_eq!(sets.remove("jail", &[a[0], b[0]]), a);
         assert_eq!(sets.first_expiry(), None);
-    }
-
-    #[test]
-    fn ids_are_stable_and_taken_from_forgotten_sets_when_they_run_out() {
-        let mut ids = SetIds::default();
-        let sets = |names: &[String]| names.iter().map(|name| declared(name, 1, WhenFull::Refuse)).collect::<Vec<_>>();
-        let none = BTreeSet::new();
-        let first: Vec<String> = (0..MAX_SETS).map(|i| format!("s{i:03}")).collect();
-        let (given, lost) = ids.assign(&sets(&first), &none).unwrap();
-        assert_eq!((given, lost), ((0..MAX_SETS as u16).collect(), vec![]));
-        let (given, lost) =
-            ids.assign(&sets(&["s005".into(), "new".into()]), &BTreeSet::from(["s000".into()])).unwrap();
-        assert_eq!(given, [5, 1]);
-        assert_eq!(lost, [("s001".to_owned(), 1)]);
     }
 }

@@ -3,6 +3,10 @@
 //! The programs look an address up once for each prefix length that is in use; which these are is kept here by
 //! counting. The order makes the programs see every entry: a length's bit is set before its first entry is added, and
 //! cleared after its last one is gone.
+//!
+//! Programs add single addresses to sets by themselves, and set the bit of these lengths. The daemon hears of it later, so to it
+//! a length without elements may have one: it never clears these two bits of a set. A set that lost its last address costs
+//! one lookup more until the maps go.
 
 use std::{io, sync::atomic::Ordering};
 
@@ -19,6 +23,8 @@ use super::{
 const WORDS: usize = 4;
 /// Prefix lengths of IPv4, then of IPv6.
 const LENGTHS: usize = 33 + 129;
+/// Those of single addresses, IPv4 and IPv6.
+const HOSTS: [usize; 2] = [32, 33 + 128];
 
 /// How many entries there are of each prefix length, for each index of a lengths map.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ struct Place<'a> {
     word: usize,
     bit: u64,
     slot: usize,
+    // Somebody else sets the bit, too.
+    shared: bool,
 }
 
 impl<'a> Place<'a> {
@@ -44,7 +52,8 @@ impl<'a> Place<'a> {
             return Err(KernelError::Io { what: format!("prefix length {length} in table {index}"), source });
         }
         let (word, bit) = dynamic::Lengths::bit(length);
-        Ok(Self { words, index, word: index * WORDS + first + word, bit, slot: base + length as usize })
+        let (word, slot) = (index * WORDS + first + word, base + length as usize);
+        Ok(Self { words, index, word, bit, slot, shared: false })
     }
 
     fn set(&self) {
@@ -64,7 +73,7 @@ impl<'a> Place<'a> {
 
     /// Clears the bit if nothing has this length.
     fn settle(&self, counts: &[[u32; LENGTHS]]) {
-        if counts[self.index][self.slot] == 0 {
+        if counts[self.index][self.slot] == 0 && !self.shared {
             self.words.words()[self.word].fetch_and(!self.bit, Ordering::SeqCst);
         }
     }
@@ -76,7 +85,9 @@ fn entry_place<'a>(maps: &'a Shared, key: &EntryKey) -> Result<Place<'a>> {
 }
 
 fn element_place<'a>(maps: &'a Shared, key: &ElementKey) -> Result<Place<'a>> {
-    Place::new(&maps.set_lengths, key.set as usize, key.family, key.length)
+    let place = Place::new(&maps.set_lengths, key.set as usize, key.family, key.length)?;
+    let shared = HOSTS.contains(&place.slot);
+    Ok(Place { shared, ..place })
 }
 
 impl Lengths {
@@ -99,10 +110,17 @@ impl Lengths {
             .for_each(|key, _| note(element_place(maps, &key), &mut counts.sets))
             .context(|| "cannot list the elements of dynamic sets".to_owned())?;
         invalid?;
-        for (words, counts) in [(&maps.entry_lengths, &counts.entries), (&maps.set_lengths, &counts.sets)] {
-            for (word, bits) in words.words().iter().zip(counts.iter().flat_map(bits)) {
-                word.store(bits, Ordering::SeqCst);
-            }
+        for (word, bits) in maps.entry_lengths.words().iter().zip(counts.entries.iter().flat_map(bits)) {
+            word.store(bits, Ordering::SeqCst);
+        }
+        // Bit by bit: the programs of a generation in force may set one at this very moment.
+        let mut hosts = [0; LENGTHS];
+        HOSTS.iter().for_each(|slot| hosts[*slot] = 1);
+        let shared = bits(&hosts).into_iter().cycle();
+        for ((word, bits), shared) in maps.set_lengths.words().iter().zip(counts.sets.iter().flat_map(bits)).zip(shared)
+        {
+            word.fetch_or(bits, Ordering::SeqCst);
+            word.fetch_and(bits | shared, Ordering::SeqCst);
         }
         Ok(counts)
     }
@@ -246,6 +264,39 @@ impl Kernel {
         let lengths = self.lengths();
         let sums = (0_u16..).zip(&lengths.sets).map(|(set, counts)| (set, counts.iter().map(|n| *n as u64).sum()));
         sums.filter(|(_, sum)| *sum > 0).collect()
+    }
+
+    /// An element as it is now.
+    pub fn element(&self, key: &ElementKey) -> Result<Option<Element>> {
+        self.maps.elements.get(key).context(|| format!("cannot look an element of set {} up", key.set))
+    }
+
+    /// Removes those of the elements that have expired at `now` (nanoseconds of `CLOCK_BOOTTIME`): a program may have
+    /// added one again that the daemon knows to have expired.
+    pub fn remove_expired(&self, set: u16, elements: &[ElementKey], now: u64) -> Result<()> {
+        let mut expired = Vec::new();
+        for key in elements {
+            let key = ElementKey { set, ..*key };
+            if self.element(&key)?.is_some_and(|element| element.expires != 0 && element.expires <= now) {
+                expired.push(key);
+            }
+        }
+        self.remove_elements(set, &expired).map(drop)
+    }
+
+    /// Says how many single addresses, IPv4 and IPv6, a set has that programs add to as well: what these did could not be
+    /// counted step by step.
+    pub fn count_hosts(&self, set: u16, hosts: [u32; 2]) {
+        if let Some(counts) = self.lengths().sets.get_mut(set as usize) {
+            for (slot, count) in HOSTS.into_iter().zip(hosts) {
+                counts[slot] = count;
+            }
+        }
+    }
+
+    /// What programs remember of connections is to be judged anew.
+    pub fn elements_changed(&self) {
+        drop(self.changing());
     }
 
     /// Removes all elements of one set; how many there were.

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use aya::programs::ProgramInfo;
@@ -27,6 +27,7 @@ use ringfence_policy::{
 
 use super::{
     Kernel,
+    added::{self, Rings},
     connections::{POOLS, Pools},
     error::{Context as _, KernelError, Result},
     explain::Explainer,
@@ -83,6 +84,7 @@ pub struct Loaded {
     counters: PerCpu<Counter>,
     interfaces: Table<u32, Interface>,
     pub(super) connections: Pools,
+    rings: Option<Arc<Rings>>,
 }
 
 impl Loaded {
@@ -104,6 +106,7 @@ impl Loaded {
         let interfaces = maps::table(open(names::INTERFACES)?)?;
         let host = HostPart::open(&directory)?;
         let connections = Pools::open(&directory)?;
+        let rings = Rings::open(&directory, &track)?;
         let (explainer, access_explainer) = (Mutex::new(None), Mutex::new(None));
         Ok(Self {
             number,
@@ -117,7 +120,13 @@ impl Loaded {
             counters,
             interfaces,
             connections,
+            rings,
         })
+    }
+
+    /// What its rules add to sets; `None`: nothing.
+    pub fn rings(&self) -> Option<Arc<Rings>> {
+        self.rings.clone()
     }
 
     /// Whether the policy has this chain; 0 is ingress, 1 egress.
@@ -191,6 +200,7 @@ impl Kernel {
         }
         staging.make_maps(compiled, &chains, &track)?;
         limits::make(&staging.directory, compiled, before.as_deref())?;
+        added::record(&staging.directory, &compiled.added, &track)?;
         reach("load/maps-made");
         host::generation::make_maps(&staging.directory, &compiled.host, &host)?;
         reach("load/host-maps-made");

@@ -10,6 +10,7 @@
 //!
 //! `unsafe` is in `sys` (bpf commands that aya does not offer) and `mapped` (map values in memory) only.
 
+mod added;
 mod attach;
 mod cell;
 mod clsact;
@@ -43,7 +44,10 @@ use std::{
 
 use ringfence_abi::generation::CellWord;
 
+#[cfg(test)]
+pub use self::added::tests as added_tests;
 pub use self::{
+    added::{NO_LINE, Position, Rings},
     attach::{AttachReport, Attached, Device, Direction, IngressHook},
     connections::{Pool, Pools},
     error::{KernelError, Result},
