@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, setsockopt, socket,
+    sockopt::{Ipv4RecvErr, RcvBufForce},
 };
 
 use crate::netns::Host;
@@ -95,6 +96,36 @@ fn answer_udp(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes of an [`inbox`]: enough for every packet of a test.
+const BUFFER: usize = 64 << 20;
+
+/// A UDP socket of the host's that loses nothing that comes as far as it, however late it is read.
+pub fn inbox(host: &Host, at: SocketAddr) -> Result<UdpSocket> {
+    let socket = host.run(|| UdpSocket::bind(at))??;
+    setsockopt(&socket, RcvBufForce, &BUFFER).context("cannot have a large buffer")?;
+    Ok(socket)
+}
+
+/// A UDP socket of the host's for [`send_surely`].
+pub fn outbox(host: &Host, at: SocketAddrV4) -> Result<UdpSocket> {
+    let socket = host.run(|| UdpSocket::bind(at))??;
+    // Otherwise the call succeeds although the interface had no room: UDP loses packets anyway.
+    setsockopt(&socket, Ipv4RecvErr, &true).context("cannot be told of errors")?;
+    Ok(socket)
+}
+
+/// Sends one packet, again as long as the interface has no room for it: none is lost before it comes to the other end.
+pub fn send_surely(outbox: &UdpSocket, packet: &[u8], to: SocketAddr) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match outbox.send_to(packet, to) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && Instant::now() < end => thread::yield_now(),
+            Err(error) => return Err(error).context("cannot send"),
+        }
+    }
 }
 
 impl Host {
