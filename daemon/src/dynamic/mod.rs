@@ -6,6 +6,7 @@ pub mod commands;
 pub mod entries;
 pub mod journal;
 pub mod keys;
+pub mod lookup;
 pub mod restore;
 pub mod session;
 pub mod sets;

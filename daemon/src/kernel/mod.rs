@@ -33,7 +33,7 @@ mod pins;
 mod sys;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     path::Path,
@@ -44,7 +44,7 @@ use ringfence_abi::generation::CellWord;
 
 pub use self::{
     attach::{AttachReport, Attached, Device, Direction, IngressHook},
-    connections::Pool,
+    connections::{Pool, Pools},
     error::{KernelError, Result},
     explain::Hook,
     generation::Loaded,
