@@ -1,9 +1,8 @@
 //! Connections followed by the programs: real sockets, and hand-made segments that belong to none.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::Arc,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -11,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use ringfence_tests::{
     daemon::{Counters, Daemon},
-    netns::{CLIENT, Direction, Frame, Host, SERVER, STRANGER, Site, Transport, families},
-    traffic::{Echo, PATIENCE, SILENCE},
+    netns::{CLIENT, Direction, Frame, SERVER, STRANGER, Site, Transport, families},
+    traffic::{Echo, PATIENCE, SILENCE, connection, crosses},
 };
 
 const SYN: u8 = 2;
@@ -38,30 +37,6 @@ network:
   egress:
     default: accept
 ";
-
-/// A connection between two hosts: the end of whoever began it, and the other.
-fn connection(from: &Host, to: &Arc<Host>, at: SocketAddr) -> Result<(TcpStream, TcpStream)> {
-    let listener = to.run(|| TcpListener::bind(at))??;
-    let near = from.run(|| TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE))??;
-    let (far, _) = listener.accept()?;
-    for end in [&near, &far] {
-        end.set_read_timeout(Some(PATIENCE))?;
-        end.set_nodelay(true)?;
-    }
-    Ok((near, far))
-}
-
-/// Whether what is written at one end is read at the other within `patience`.
-fn crosses(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<bool> {
-    to.set_read_timeout(Some(patience))?;
-    from.write_all(b"word")?;
-    let mut bytes = [0; 4];
-    match to.read_exact(&mut bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
 
 /// Waits until a line has counted `more` packets since `before`; how many it has.
 fn counted(daemon: &Daemon, before: &Counters, chain: &str, name: &str, more: u64) -> Result<u64> {
