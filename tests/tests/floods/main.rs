@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use kinds::{Kind, PING, PINGERS, POLICY, SYN};
-use ringfence_api::{Connections, Status};
+use ringfence_api::{Connections, Pool, Status};
 use ringfence_tests::{
     daemon::{Counters, Daemon},
     netns::{CLIENT, Site, Volley, Witness, families},
@@ -185,6 +185,7 @@ fn nothing_is_left(daemon: &Daemon, lasting: &[Done], new: &[Done]) -> Result<()
     }
     for size in &proven.pools {
         ensure!(size.connections <= size.capacity, "{size:?}");
+        ensure!(size.pool != Pool::HalfOut || size.connections == 0, "this host began nothing: {size:?}");
     }
     let status: Status = daemon.json(&["status"])?;
     ensure!(status.exit_code() == 0 && status.lost.values().all(|&lost| lost == 0), "{status:?}");
