@@ -128,6 +128,30 @@ pub fn send_surely(outbox: &UdpSocket, packet: &[u8], to: SocketAddr) -> Result<
     }
 }
 
+/// A TCP connection between two hosts: the end of whoever began it, and the other.
+pub fn connection(from: &Host, to: &Host, at: SocketAddr) -> Result<(TcpStream, TcpStream)> {
+    let listener = to.run(|| TcpListener::bind(at))??;
+    let near = from.run(|| TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE))??;
+    let (far, _) = listener.accept()?;
+    for end in [&near, &far] {
+        end.set_read_timeout(Some(PATIENCE))?;
+        end.set_nodelay(true)?;
+    }
+    Ok((near, far))
+}
+
+/// Whether what is written at one end of a connection is read at the other within `patience`.
+pub fn crosses(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<bool> {
+    to.set_read_timeout(Some(patience))?;
+    from.write_all(b"word")?;
+    let mut bytes = [0; 4];
+    match to.read_exact(&mut bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Host {
     /// Whether a TCP connection to an [`Echo`] can be made and is answered, within `patience`.
     pub fn tcp_answers(&self, from: IpAddr, to: SocketAddr, patience: Duration) -> Result<bool> {
