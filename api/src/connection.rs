@@ -16,9 +16,11 @@ pub const LISTED_CONNECTIONS: usize = 1_000;
 pub const MAX_KILLED_CONNECTIONS: usize = 65_536;
 /// The state of a connection that was killed.
 pub const KILLED: &str = "killed";
-/// The states, [`KILLED`] the last of them.
-pub const CONNECTION_STATES: [&str; 9] =
-    ["tcp-syn", "tcp-established", "tcp-closing", "tcp-closed", "udp", "udp-replied", "icmp", "other", KILLED];
+/// What [`Connection::state`] is when the policy in force would not let it begin.
+pub const REFUSED: &str = "refused";
+/// The states, [`REFUSED`] and [`KILLED`] the last of them.
+pub const CONNECTION_STATES: [&str; 10] =
+    ["tcp-syn", "tcp-established", "tcp-closing", "tcp-closed", "udp", "udp-replied", "icmp", "other", REFUSED, KILLED];
 
 /// Which pool a connection is in. None of them pushes anything out of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -259,11 +261,6 @@ pub struct CutConnection {
     pub file: Option<String>,
     /// Line there.
     pub line: Option<u32>,
-    /// Packets are refused until this end sends one, which the rules take for the beginning of a connection; `null`: for
-    /// good.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub until: Option<IpAddr>,
     /// It carries the caller's own session.
     #[serde(default)]
     pub own: bool,

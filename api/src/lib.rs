@@ -47,7 +47,7 @@ pub use client::{Client, ClientError};
 pub use connection::{
     CONNECTION_STATES, Connection, ConnectionDirection, ConnectionFilter, Connections, ConnectionsQuery, CutConnection,
     CutConnections, IcmpQuery, KILLED, KillAnswer, KillRequest, Killed, LISTED_CONNECTIONS, LISTED_CUT,
-    MAX_KILLED_CONNECTIONS, MAX_LISTED_CONNECTIONS, Pool, PoolSize, SocketEnd, Traffic, end,
+    MAX_KILLED_CONNECTIONS, MAX_LISTED_CONNECTIONS, Pool, PoolSize, REFUSED, SocketEnd, Traffic, end,
 };
 pub use entry::{
     Calls, Direction, Element, Entry, EntryList, EntryRequest, EntryVerb, MAX_LISTED_ELEMENTS, Target, UndoAnswer,

@@ -20,9 +20,7 @@ use crate::{Exit, Failure, policy_source, units};
 Examples:
   ringctl apply                             read the daemon's configured policy again
   ringctl apply policy.yaml --dry-run       only say what would change, and whom it would cut
-  ringctl apply policy.yaml --confirm 60s   goes back by itself unless `ringctl confirm` comes within a minute
-
-UNTIL: packets of the connection are refused until that end sends one, which the rules then take for a new beginning.")]
+  ringctl apply policy.yaml --confirm 60s   goes back by itself unless `ringctl confirm` comes within a minute")]
 pub struct Apply {
     /// A policy file, a directory of *.yaml, or `-` for standard input; the daemon's configured policy unless said
     file: Option<PathBuf>,
@@ -90,7 +88,7 @@ fn write_cut(cut: Option<&CutConnections>, out: &mut dyn Write) -> std::io::Resu
     }
     let number = if cut.total == 1 { "1 connection".to_owned() } else { format!("{} connections", cut.total) };
     writeln!(out, "cuts {number} of {}:", cut.judged)?;
-    let mut table = Table::new(["PROTO", "FROM", "TO", "CHAIN", "RULE", "WHERE", "UNTIL", ""], &[]);
+    let mut table = Table::new(["PROTO", "FROM", "TO", "CHAIN", "RULE", "WHERE", ""], &[]);
     for one in &cut.connections {
         let connection = &one.connection;
         let place = match (&one.file, one.line) {
@@ -104,7 +102,6 @@ fn write_cut(cut: Option<&CutConnections>, out: &mut dyn Write) -> std::io::Resu
             one.chain.as_str().into(),
             one.rule.as_str().into(),
             place.into(),
-            one.until.map_or_else(|| "-".to_owned(), |until| until.to_string()).into(),
             if one.own { "your own session" } else { "" }.into(),
         ]);
     }

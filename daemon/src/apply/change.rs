@@ -310,7 +310,7 @@ fn report(generation: u64, cut: &CutConnections) {
     tracing::info!(generation, cut = cut.total, of = cut.judged, "connections are cut");
     for one in &cut.connections {
         let at = one.file.as_ref().zip(one.line).map(|(file, line)| format!("{file}:{line}"));
-        tracing::info!(connection = %one.connection, rule = one.rule, at, until = ?one.until, "cut");
+        tracing::info!(connection = %one.connection, rule = one.rule, at, "cut");
     }
     if cut.left_out > 0 {
         tracing::info!(more = cut.left_out, "cut");

@@ -63,7 +63,7 @@ impl Daemon {
                     return fate;
                 }
                 let as_it_is = before().map(|side| side.fate(key, connection, &entries, boot, self.dynamic().sets()));
-                let worse = as_it_is.is_none_or(|before| before.severity() < fate.severity());
+                let worse = as_it_is.is_none_or(|before| before == Fate::GoesOn);
                 if worse { fate } else { Fate::GoesOn }
             });
         };
@@ -138,8 +138,6 @@ impl Dynamics for InForce<'_> {
 struct Cut {
     found: Found,
     refusal: Refusal,
-    /// [`Fate::Waits`].
-    waits: Option<bool>,
     own: bool,
 }
 
@@ -164,15 +162,11 @@ impl Cuts {
             return;
         }
         self.judged += 1;
-        let (refusal, waits) = match fate() {
-            Fate::GoesOn => return,
-            Fate::Waits(refusal, from) => (refusal, Some(from)),
-            Fate::Cut(refusal) => (refusal, None),
-        };
+        let Fate::Cut(refusal) = fate() else { return };
         self.total += 1;
         let found = Found { pool, key: *key, connection: *connection };
         let own = self.sessions.iter().any(|session| found.carries(session));
-        self.first.push(Cut { found, refusal, waits, own });
+        self.first.push(Cut { found, refusal, own });
         if self.first.len() >= 1024 {
             self.keep_first();
         }
@@ -206,7 +200,6 @@ impl Cut {
             chain: line.map(|line| line.chain.clone()).unwrap_or_default(),
             file,
             line: number,
-            until: self.waits.map(|from| if from { connection.from } else { connection.to }),
             own: self.own,
             connection,
         }

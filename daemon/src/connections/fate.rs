@@ -2,8 +2,8 @@
 //!
 //! `datapath-ebpf/src/network/track.rs` is what this follows. The connection's first packet is judged once more, as new, on
 //! its own chain. Passes it, the packets of both directions are judged as established. If not, the connection is
-//! forgotten, and the next packet is one of no connection: where the rules let that in all the same it begins a
-//! connection of its own, whose other direction is established. So it can matter who speaks next.
+//! refused, and each of its packets is one of no connection: it goes on only where the rules let those of both directions pass all
+//! the same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -33,8 +33,6 @@ const MAX_FAR: usize = 16;
 pub enum Fate {
     /// Its packets pass.
     GoesOn,
-    /// Its packets are refused until the end that sent the first one (`true`), or the other one, sends.
-    Waits(Refusal, bool),
     /// Its packets are refused.
     Cut(Refusal),
 }
@@ -46,18 +44,6 @@ pub struct Refusal {
     pub line: u32,
     /// Id of the dynamic entry, if it is one.
     pub entry: u64,
-}
-
-impl Fate {
-    /// Grows with what is lost.
-    #[must_use]
-    pub fn severity(self) -> u8 {
-        match self {
-            Self::GoesOn => 0,
-            Self::Waits(..) => 1,
-            Self::Cut(_) => 2,
-        }
-    }
 }
 
 /// A generation's tables, and where they judge.
@@ -155,17 +141,12 @@ impl<'a> Judge<'a> {
         if later_refused.is_some() {
             return Fate::Cut(refusal);
         }
-        let begins = |way: usize| {
+        let passes_alone = |way: usize| {
             let segment = &later[way].segment;
             let state = |egress: bool| state_without(&Segment { egress: egress.into(), ..*segment });
             self.refused(&later[way], &ways[way], state, dynamics).is_none()
         };
-        match (replied && begins(0), begins(1)) {
-            (true, true) => Fate::GoesOn,
-            (true, false) => Fate::Waits(refusal, true),
-            (false, true) => Fate::Waits(refusal, false),
-            (false, false) => Fate::Cut(refusal),
-        }
+        if passes_alone(0) && passes_alone(1) { Fate::GoesOn } else { Fate::Cut(refusal) }
     }
 
     /// The ways of both directions.

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 
 use ringfence_abi::connection::{
-    Connection, FLAG_FROM_LOW, FLAG_OUTBOUND, FLAG_PICKED_UP, FLAG_REPLIED, KILLED, Key, half_in, half_out,
+    Connection, FLAG_FROM_LOW, FLAG_OUTBOUND, FLAG_PICKED_UP, FLAG_REFUSED, FLAG_REPLIED, KILLED, Key, half_in,
+    half_out,
 };
 use ringfence_abi::dynamic::V4;
 use ringfence_api::{
@@ -114,7 +115,7 @@ impl Found {
             to,
             to_port: port(to_port),
             icmp: ICMP.contains(&key.proto).then_some(IcmpQuery { r#type: key.high_port & 0xff, id: key.low_port }),
-            state: word(connection.state),
+            state: word(state(connection)),
             pool: named(*pool),
             direction: if is(FLAG_OUTBOUND) { ConnectionDirection::Outbound } else { ConnectionDirection::Inbound },
             replied: is(FLAG_REPLIED),
@@ -143,10 +144,21 @@ fn named(pool: Pool) -> ringfence_api::Pool {
     }
 }
 
+/// Stands for [`FLAG_REFUSED`] among the states.
+const REFUSED: u8 = KILLED - 1;
+
+/// The state that is shown and asked for.
+fn state(connection: &Connection) -> u8 {
+    let refused = connection.flags & FLAG_REFUSED != 0 && connection.state != KILLED;
+    if refused { REFUSED } else { connection.state }
+}
+
 /// A state's name; a number if there is none.
 fn word(state: u8) -> String {
-    if state == KILLED {
-        return ringfence_api::KILLED.to_owned();
+    match state {
+        KILLED => return ringfence_api::KILLED.to_owned(),
+        REFUSED => return ringfence_api::REFUSED.to_owned(),
+        _ => {}
     }
     CONNECTION_STATES.get(usize::from(state)).map_or_else(|| state.to_string(), |&name| name.to_owned())
 }
@@ -195,7 +207,7 @@ impl Wanted {
             && self.from.is_none_or(|prefix| prefix.contains(from))
             && self.to.is_none_or(|prefix| prefix.contains(to))
             && self.port.is_none_or(|wanted| port == Some(wanted))
-            && self.state.is_none_or(|state| state == connection.state)
+            && self.state.is_none_or(|wanted| wanted == state(connection))
             && self.pool.is_none_or(|wanted| wanted == named(pool))
     }
 }
@@ -210,6 +222,7 @@ fn proto_number(text: &str) -> std::result::Result<u8, String> {
 fn state_number(text: &str) -> std::result::Result<u8, String> {
     match CONNECTION_STATES.iter().position(|name| *name == text) {
         Some(_) if text == ringfence_api::KILLED => Ok(KILLED),
+        Some(_) if text == ringfence_api::REFUSED => Ok(REFUSED),
         Some(index) => Ok(index as u8),
         None => Err(format!("unknown state `{}`: {}", text.escape_debug(), CONNECTION_STATES.join(", "))),
     }
@@ -280,7 +293,7 @@ mod tests {
         assert_eq!(CONNECTION_STATES[..8], TIMEOUT_NAMES);
         for (index, name) in CONNECTION_STATES.iter().enumerate() {
             let number = state_number(name).unwrap();
-            assert!(usize::from(number) == index || number == KILLED, "{name}");
+            assert!(usize::from(number) == index || number >= REFUSED, "{name}");
             assert_eq!(word(number), *name);
         }
         assert_eq!(word(9), "9");

@@ -216,14 +216,15 @@ fn begins_anew(track: &Track, connection: &Connection, pool: Pool) -> bool {
     anew
 }
 
-/// Whether there is a connection, whatever its pool.
+/// Whether there is a connection that goes on, whatever its pool.
 #[inline(always)]
 fn is_known(key: &Key, now: u64) -> bool {
+    let goes_on = |one: &Connection| one.expires > now && one.flags & FLAG_REFUSED == 0;
     // SAFETY: read at once; a connection that goes meanwhile makes a stale answer, not a wrong access.
     unsafe {
-        CONNECTIONS.get(key).is_some_and(|one| one.expires > now)
-            || HALF_IN.get(key).is_some_and(|one| one.expires > now)
-            || HALF_OUT.get(key).is_some_and(|one| one.expires > now)
+        CONNECTIONS.get(key).is_some_and(goes_on)
+            || HALF_IN.get(key).is_some_and(goes_on)
+            || HALF_OUT.get(key).is_some_and(goes_on)
     }
 }
 

@@ -26,7 +26,7 @@ fn a_bounded_list_begins_with_the_callers_own_session() {
     let session = Session { local: SESSION.0.parse().unwrap(), peer: SESSION.1.parse().unwrap() };
     let mut cuts = Cuts::new(10, vec![session]);
     let own = connection(TCP, ("198.51.100.7", 4000), ("192.0.2.1", 22), false);
-    cuts.look(Pool::In, &own.0, &own.1, || Fate::Waits(Refusal { line: 0, entry: 3 }, false));
+    cuts.look(Pool::In, &own.0, &own.1, || Fate::Cut(Refusal { line: 0, entry: 3 }));
     for number in 0..5_000_u16 {
         let (key, one) = connection(TCP, ("192.0.2.2", number), ("192.0.2.1", 80), false);
         let one = Connection { created: number.into(), ..one };
@@ -51,10 +51,9 @@ fn a_bounded_list_begins_with_the_callers_own_session() {
     assert_eq!(shown.connections.len(), LISTED_CUT);
     let first = &shown.connections[0];
     assert_eq!((first.own, first.rule.as_str(), first.line), (true, "dynamic/3", None));
-    assert_eq!(first.until, "192.0.2.1".parse().ok());
     let second = &shown.connections[1];
     assert_eq!((second.own, second.rule.as_str(), second.file.as_deref()), (false, "closed", Some("p.yaml")));
-    assert_eq!((second.line, second.until, second.connection.from_port), (Some(4), None, Some(4_998)));
+    assert_eq!((second.line, second.connection.from_port), (Some(4), Some(4_998)));
 }
 
 /// A thousand services, each open to a network of its own; and a set of those who are not let in anywhere.

@@ -118,7 +118,7 @@ fn outgoing(port: u16) -> (Key, Connection) {
     connection(TCP, (SERVER, 4000), (CLIENT, port), true)
 }
 
-/// What becomes of a connection: `goes on`, or who refuses it and until when.
+/// What becomes of a connection: `goes on`, or who refuses it.
 fn fate_with(chains: &str, (key, connection): (Key, Connection), dynamics: &Nothing) -> String {
     let policy = policy(chains);
     let compiled = compile(&policy).unwrap();
@@ -131,8 +131,6 @@ fn fate_with(chains: &str, (key, connection): (Key, Connection), dynamics: &Noth
     };
     match judge.fate(&key, &connection, dynamics) {
         Fate::GoesOn => "goes on".to_owned(),
-        Fate::Waits(refusal, true) => format!("{} until from", by(refusal)),
-        Fate::Waits(refusal, false) => format!("{} until to", by(refusal)),
         Fate::Cut(refusal) => by(refusal),
     }
 }
@@ -144,12 +142,12 @@ fn fate(chains: &str, connection: (Key, Connection)) -> String {
 #[test]
 fn the_first_packet_is_judged_once_more() {
     assert_eq!(fate(USUAL, incoming(80)), "goes on");
-    // Everything may leave: what this host sends is taken for the beginning of a connection, whose answers come in.
-    assert_eq!(fate(USUAL, incoming(81)), "ingress default until to");
+    // Everything may leave, and yet what this host sends begins it not anew.
+    assert_eq!(fate(USUAL, incoming(81)), "ingress default");
     assert_eq!(fate(USUAL, outgoing(81)), "goes on");
     let v6 = |port| connection(UDP, ("2001:db8::2", 4000), ("2001:db8::1", port), false);
     assert_eq!(fate(USUAL, v6(80)), "goes on");
-    assert_eq!(fate(USUAL, v6(81)), "ingress default until to");
+    assert_eq!(fate(USUAL, v6(81)), "ingress default");
 }
 
 #[test]
@@ -175,7 +173,7 @@ fn what_comes_later_is_judged_too() {
     assert_eq!(fate(&closing, incoming(80)), "goes on");
     let quiet =
         closing.replace("egress: {default: accept}", "egress: {default: drop, rules: [accept: {state: established}]}");
-    assert_eq!(fate(&quiet, incoming(80)), "ingress no-more until from");
+    assert_eq!(fate(&quiet, incoming(80)), "ingress no-more");
 }
 
 #[test]
@@ -249,7 +247,7 @@ fn nothing_is_cut_where_nothing_is_enforced() {
     assert_eq!(judge.fate(&key, &one, &Nothing::default()), Fate::GoesOn);
     // An interface that the policy does not cover, and one that is gone.
     let at = |ifindex: u32| fate(USUAL, (key, Connection { ifindex, ..one }));
-    assert_eq!((at(1), at(9)), ("goes on".to_owned(), "ingress default until to".to_owned()));
+    assert_eq!((at(1), at(9)), ("goes on".to_owned(), "ingress default".to_owned()));
 }
 
 #[test]
