@@ -115,6 +115,7 @@ pub(super) fn protects(chain: &Chain) -> bool {
 }
 
 /// What the tables keep of a rule.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a rule, not states of something")]
 pub(super) struct Entry<'a> {
     pub(super) name: &'a str,
     pub(super) at: Location,

@@ -1,7 +1,7 @@
 //! Limits, and what rules add to sets, to their tables.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{Hash as _, Hasher as _},
 };
 
@@ -49,9 +49,9 @@ pub(super) struct Rings(BTreeMap<SetId, AddedSet>);
 impl Rings {
     pub(super) fn of(policy: &Policy) -> Self {
         let rules = [&policy.ingress, &policy.egress].into_iter().flatten().flat_map(|chain| &chain.rules);
-        let sets: BTreeMap<SetId, ()> = rules.filter_map(Rule::adds).map(|add| (add.set, ())).collect();
+        let sets: BTreeSet<SetId> = rules.filter_map(Rule::adds).map(|add| add.set).collect();
         let mut base = 0;
-        let ring = |(set, ()): (SetId, ())| {
+        let ring = |set: SetId| {
             let capacity = declared(policy, set).map_or(1, |(_, capacity, ..)| capacity);
             let ring = AddedSet { set, base, capacity };
             base += capacity;
@@ -108,9 +108,9 @@ fn identity(line: &Line) -> u32 {
     let mut hash = Fnv::default();
     line.chain.hash(&mut hash);
     if line.named {
-        line.name.hash(&mut hash)
+        line.name.hash(&mut hash);
     } else {
-        line.content.hash(&mut hash)
+        line.content.hash(&mut hash);
     }
     (hash.finish() ^ hash.finish() >> 32) as u32 & !PROOF
 }
