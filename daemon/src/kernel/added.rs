@@ -234,8 +234,7 @@ fn decode([high, low, last]: [u64; 3]) -> ElementKey {
 }
 
 #[cfg(test)]
-#[allow(missing_docs)]
-pub mod tests {
+pub(crate) mod tests {
     use std::os::fd::OwnedFd;
 
     use ringfence_abi::dynamic::{Element, V4};
