@@ -31,6 +31,11 @@ pub struct Key {
 }
 bytes!(Key: 40);
 
+/// See [`Connection::limits`]. (A number, not the constant: rustc 1.95 fails on the latter where a closure changes one field of a
+/// connection.)
+pub type Noted = [u16; 4];
+const _: () = assert!(size_of::<Noted>() == 2 * MAX_NOTED);
+
 /// Value of the pools. Direction 0 is that of the first packet, 1 the other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +76,7 @@ pub struct Connection {
     /// Zero.
     pub zero: u8,
     /// Numbers of the limits that its first packet met and that count connections, or handshakes; 0: no more.
-    pub limits: [u16; MAX_NOTED],
+    pub limits: Noted,
 }
 bytes!(Connection: 136);
 

@@ -230,6 +230,45 @@ pub fn end(address: IpAddr, port: Option<u16>) -> String {
     }
 }
 
+/// The most connections that an apply names.
+pub const LISTED_CUT: usize = 20;
+
+/// What a policy does to the connections that are there when it comes into force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CutConnections {
+    /// Of those that it cuts at most [`LISTED_CUT`]: the caller's own session first, then the proven and newest.
+    pub connections: Vec<CutConnection>,
+    /// How many it cuts.
+    pub total: u64,
+    /// How many of them are not in `connections`.
+    pub left_out: u64,
+    /// How many were judged.
+    pub judged: u64,
+}
+
+/// A connection that goes on today and does not under a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CutConnection {
+    /// As it was.
+    pub connection: Connection,
+    /// The rule of the policy that refuses it, `default`, or `dynamic/ID`.
+    pub rule: String,
+    /// `ingress` or `egress`.
+    pub chain: String,
+    /// Where the rule is written; `null` where it is built in.
+    pub file: Option<String>,
+    /// Line there.
+    pub line: Option<u32>,
+    /// Packets are refused until this end sends one, which the rules take for the beginning of a connection; `null`: for
+    /// good.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub until: Option<IpAddr>,
+    /// It carries the caller's own session.
+    #[serde(default)]
+    pub own: bool,
+}
+
 /// `ringctl connections --kill`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

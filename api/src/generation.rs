@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{Diagnostic, Pending};
+use crate::{CutConnections, Diagnostic, Pending};
 
 /// `ringctl apply`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -57,6 +57,9 @@ pub struct ApplyAnswer {
     /// Warnings about the policy.
     #[serde(default)]
     pub warnings: Vec<Diagnostic>,
+    /// Connections that it cuts; `null`: that could not be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutConnections>,
     /// Set when confirmation is awaited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Pending>,

@@ -45,9 +45,9 @@ mod status;
 
 pub use client::{Client, ClientError};
 pub use connection::{
-    CONNECTION_STATES, Connection, ConnectionDirection, ConnectionFilter, Connections, ConnectionsQuery, IcmpQuery,
-    KILLED, KillAnswer, KillRequest, Killed, LISTED_CONNECTIONS, MAX_KILLED_CONNECTIONS, MAX_LISTED_CONNECTIONS, Pool,
-    PoolSize, SocketEnd, Traffic, end,
+    CONNECTION_STATES, Connection, ConnectionDirection, ConnectionFilter, Connections, ConnectionsQuery, CutConnection,
+    CutConnections, IcmpQuery, KILLED, KillAnswer, KillRequest, Killed, LISTED_CONNECTIONS, LISTED_CUT,
+    MAX_KILLED_CONNECTIONS, MAX_LISTED_CONNECTIONS, Pool, PoolSize, SocketEnd, Traffic, end,
 };
 pub use entry::{
     Calls, Direction, Element, Entry, EntryList, EntryRequest, EntryVerb, MAX_LISTED_ELEMENTS, Target, UndoAnswer,

@@ -296,6 +296,55 @@ fn apply_shows_what_changes_before_it_asks_for_it() {
     assert_eq!(bodies, [first, second]);
 }
 
+/// A connection that is cut, of this number.
+fn cut(number: u16, until: Option<&str>) -> Value {
+    let connection = json!({"family": "ipv4", "proto": "tcp", "from": "203.0.113.5", "from_port": number,
+        "to": "192.0.2.1", "to_port": 80, "state": "tcp-established", "pool": "established", "direction": "inbound",
+        "replied": true, "picked_up": false, "sent": {"packets": 9, "bytes": 900}, "received": {"packets": 8, "bytes": 800},
+        "age": 7, "expires": 60, "interface": "eth0"});
+    json!({"connection": connection, "rule": "web\u{1b}[2J", "chain": "ingress", "file": "p.yaml", "line": 4, "until": until,
+        "own": number == 1})
+}
+
+#[test]
+fn an_apply_says_whom_it_cuts() {
+    let mut entry = cut(3, None);
+    entry["rule"] = json!("dynamic/12");
+    entry["file"] = Value::Null;
+    entry["line"] = Value::Null;
+    let cut = json!({"connections": [cut(1, Some("192.0.2.1")), cut(2, None), entry], "total": 5000, "left_out": 4997, "judged": 9000});
+    let planned = json!({"generation": null, "diff": {"from": 6, "to": null, "rules": [], "files": []}, "warnings": [],
+        "cut": cut, "digest": "abc"});
+    let mut applied = planned.clone();
+    applied["generation"] = json!(7);
+    let daemon =
+        Daemon::new([(200, planned.clone()), (200, planned.clone()), (200, planned.clone()), (200, applied.clone())]);
+    let run = daemon.ringctl(["apply", "--dry-run"]);
+    assert_eq!(
+        (run.code, run.out.as_str(), run.err.as_str()),
+        (
+            0,
+            "no changes\n\
+             cuts 5000 connections of 9000:\n\
+             PROTO  FROM           TO            CHAIN    RULE        WHERE     UNTIL\n\
+             tcp    203.0.113.5:1  192.0.2.1:80  ingress  web\u{fffd}[2J     p.yaml:4  192.0.2.1  your own session\n\
+             tcp    203.0.113.5:2  192.0.2.1:80  ingress  web\u{fffd}[2J     p.yaml:4  -\n\
+             tcp    203.0.113.5:3  192.0.2.1:80  ingress  dynamic/12  built in  -\n\
+             and 4997 more\n",
+            ""
+        )
+    );
+    // As JSON what the daemon said last, and nothing else.
+    let json = |arguments: &[&str]| {
+        let run = daemon.ringctl(arguments);
+        assert_eq!((run.code, run.err.as_str()), (0, ""));
+        serde_json::from_str::<Value>(&run.out).unwrap()
+    };
+    assert_eq!(json(&["apply", "--dry-run", "--json"]), planned);
+    assert_eq!(json(&["apply", "--json"]), applied);
+    assert_eq!(daemon.asked().len(), 4);
+}
+
 #[test]
 fn a_dry_run_asks_once() {
     let planned =
@@ -303,6 +352,7 @@ fn a_dry_run_asks_once() {
     let daemon = Daemon::new([(200, planned)]);
     let run = daemon.ringctl(["apply", "--dry-run"]);
     assert_eq!((run.code, run.out.as_str()), (0, "no changes\n"), "{}", run.err);
+    assert!(run.err.contains("which connections it cuts could not be found out"), "{}", run.err);
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! Connections that were there before anybody followed them, and those that are over; listing and ending them.
 
+mod cut;
 mod diag;
+mod fate;
 mod kill;
 mod list;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
 use ringfence_abi::chain::{IP_FAMILY_SHIFT, PROTO_TCP, VLAN_ABSENT};
 use ringfence_abi::connection::{
-    Connection, FLAG_FROM_LOW, FLAG_OUTBOUND, FLAG_REPLIED, Key, TCP_ESTABLISHED, UDP_REPLIED,
+    Connection, FLAG_FROM_LOW, FLAG_OUTBOUND, FLAG_REPLIED, Key, TCP_ESTABLISHED, TIMEOUT_NAMES, UDP_REPLIED,
 };
 use ringfence_engine::deep::Endpoints;
 use ringfence_engine::fields::{FAMILY_V4, FAMILY_V6};
@@ -20,6 +22,7 @@ use ringfence_engine::track::key_of;
 
 use crate::apply::active::Active;
 use crate::daemon::{Control, Daemon};
+use crate::dynamic::keys;
 use crate::dynamic::session::{Session, State, sockets};
 use crate::error::Result;
 use crate::interfaces::watch::Network;
@@ -46,28 +49,14 @@ impl Daemon {
         let Some(meaning) = active.meaning.as_ref().filter(|_| active.loaded.tracks() && !followed) else {
             return Ok(());
         };
-        let timeouts = &meaning.policy.connections.timeouts;
         let now = clock();
         let mut adopted = 0_usize;
-        for (proto, tables, state) in [(TCP, ["tcp", "tcp6"], TCP_ESTABLISHED), (UDP, ["udp", "udp6"], UDP_REPLIED)] {
-            let tables = tables.map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
-            let all: Vec<(Session, State)> = tables.iter().flat_map(|table| sockets(table)).collect();
-            let listening: HashSet<u16> =
-                all.iter().filter(|(_, state)| *state == State::Listening).map(|(one, _)| one.local.port()).collect();
-            let asking = asking_ports();
-            let expires = now + timeouts[usize::from(state)] * 1_000_000_000;
-            for (session, _) in all.iter().filter(|(_, state)| *state == State::Established) {
-                let Some(&ifindex) = network.local.get(&session.local.ip()) else { continue };
-                let port = session.local.port();
-                let began = asking.contains(&port) && !listening.contains(&port);
-                let (key, connection) = first(session, proto, began);
-                let known = Connection { expires, created: now, ifindex, state, ..connection };
-                if !active.loaded.adopt_connection(&key, &known)? {
-                    tracing::warn!(adopted, "not all connections fit into `connections: capacity`");
-                    return Ok(());
-                }
-                adopted += 1;
+        for (key, connection) in of_sockets(&network.local, &meaning.policy.connections.timeouts, now) {
+            if !active.loaded.adopt_connection(&key, &connection)? {
+                tracing::warn!(adopted, "not all connections fit into `connections: capacity`");
+                return Ok(());
             }
+            adopted += 1;
         }
         tracing::info!(adopted, "connections that were there are followed from now on");
         Ok(())
@@ -82,6 +71,32 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// The connections that this host's sockets have, each as if its first packet had been seen: TCP, and UDP that is connected.
+/// `local` are the host's addresses with their interfaces, `timeouts` seconds of each state, `now` nanoseconds of [`clock`].
+fn of_sockets(
+    local: &BTreeMap<IpAddr, u32>,
+    timeouts: &[u64; TIMEOUT_NAMES.len()],
+    now: u64,
+) -> impl Iterator<Item = (Key, Connection)> {
+    let asking = asking_ports();
+    let kinds = [(TCP, ["tcp", "tcp6"], TCP_ESTABLISHED), (UDP, ["udp", "udp6"], UDP_REPLIED)];
+    kinds.into_iter().flat_map(move |(proto, tables, state)| {
+        let tables = tables.map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
+        let all: Vec<(Session, State)> = tables.iter().flat_map(|table| sockets(table)).collect();
+        let listening: HashSet<u16> =
+            all.iter().filter(|(_, state)| *state == State::Listening).map(|(one, _)| one.local.port()).collect();
+        let expires = now + timeouts[usize::from(state)] * 1_000_000_000;
+        let asking = asking.clone();
+        all.into_iter().filter(|(_, state)| *state == State::Established).filter_map(move |(session, _)| {
+            let ifindex = *local.get(&session.local.ip())?;
+            let port = session.local.port();
+            let began = asking.contains(&port) && !listening.contains(&port);
+            let (key, connection) = first(&session, proto, began);
+            Some((key, Connection { expires, created: now, ifindex, state, ..connection }))
+        })
+    })
 }
 
 /// The ports from which this host's own connections come, unless a program chooses another. Who began one from any other
@@ -101,8 +116,8 @@ fn first(session: &Session, proto: u8, began: bool) -> (Key, Connection) {
     let (from, to) = if began { (session.local, session.peer) } else { (session.peer, session.local) };
     let family = if from.is_ipv4() { FAMILY_V4 } else { FAMILY_V6 };
     let ends = Endpoints {
-        src: words(from),
-        dst: words(to),
+        src: keys::words(from.ip()),
+        dst: keys::words(to.ip()),
         sport: from.port().into(),
         dport: to.port().into(),
         proto: proto.into(),
@@ -120,14 +135,6 @@ fn first(session: &Session, proto: u8, began: bool) -> (Key, Connection) {
         ..Connection::default()
     };
     (key, connection)
-}
-
-/// An address as the programs hold it.
-fn words(of: SocketAddr) -> [u64; 2] {
-    match of.ip() {
-        IpAddr::V4(address) => [u64::from(address.to_bits()) << 32, 0],
-        IpAddr::V6(address) => [(address.to_bits() >> 64) as u64, address.to_bits() as u64],
-    }
 }
 
 #[cfg(test)]

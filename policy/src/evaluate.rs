@@ -1,19 +1,17 @@
 //! The compiled tables, asked in user space with the very code the kernel programs run.
 
+mod fields;
 mod host;
 
-use std::mem::offset_of;
 use std::net::IpAddr;
 
 use ringfence_abi::{
     chain::{ChainConsts, VLAN_ABSENT},
     counter::MALFORMED,
     interface::LOOPBACK_IFINDEX,
-    limit::{FLAG_OVER, Limit},
     verdict::{ACCEPT, DROP},
 };
 use ringfence_engine::{
-    Tables as _,
     deep::Deep,
     fields::{FAMILY_V4, Fields},
     judge::{Entry, Host, Walker, judge},
@@ -23,6 +21,7 @@ use ringfence_engine::{
     track::described,
 };
 
+pub use self::fields::{Described, Dynamics, judge_fields};
 pub use self::host::{access, question};
 use crate::{compile::CompiledChain, model::SetId};
 
@@ -101,8 +100,7 @@ struct UserSpace<'a> {
 impl Sink for UserSpace<'_> {
     // Nothing is spent here, so nothing is above a rate.
     fn admits(&mut self, limit: u32) -> Option<bool> {
-        let at = self.chain.limits + (limit - 1) * size_of::<Limit>() as u32 + offset_of!(Limit, flags) as u32;
-        SliceTables(&self.chain.arena).u32(at).map(|flags| flags & FLAG_OVER == 0)
+        fields::admits(self.chain, limit)
     }
 
     fn continued(&mut self, line: u32) {

@@ -27,13 +27,18 @@ const TCX_NEXT: i32 = -1;
 /// A program that lets every packet pass.
 #[derive(Debug)]
 pub struct Foreign {
-    program: OwnedFd,
+    pub(crate) program: OwnedFd,
 }
 
 impl Foreign {
     /// Loads an XDP program and attaches it to an interface as `ip link set ... xdp` does.
     pub fn xdp(host: &Host, interface: &str) -> Result<Self> {
-        let program = load(BPF_PROG_TYPE_XDP, XDP_PASS).context("cannot load an XDP program")?;
+        Self::xdp_that(XDP_PASS, host, interface)
+    }
+
+    /// The same with another verdict.
+    pub(crate) fn xdp_that(verdict: i32, host: &Host, interface: &str) -> Result<Self> {
+        let program = load(BPF_PROG_TYPE_XDP, verdict).context("cannot load an XDP program")?;
         let mut message = LinkUnspec::new_with_index(host.index(interface)?).build();
         message.attributes.push(LinkAttribute::Xdp(vec![LinkXdp::Fd(program.as_raw_fd())]));
         host.netlink(async |handle| handle.link().set(message).execute().await).context("cannot attach to XDP")?;
@@ -103,12 +108,12 @@ fn load(kind: u32, verdict: i32) -> io::Result<OwnedFd> {
 }
 
 /// A pointer as the two words that it takes in `union bpf_attr` (little-endian).
-fn halves(address: usize) -> (u32, u32) {
+pub(crate) fn halves(address: usize) -> (u32, u32) {
     (address as u32, (address as u64 >> 32) as u32)
 }
 
-/// The bpf system call with the first 64 bytes of `union bpf_attr`.
-fn bpf(command: libc::c_long, attributes: &mut [u32; 16]) -> io::Result<i32> {
+/// The bpf system call with the first bytes of `union bpf_attr`; the kernel takes the others for zeroes.
+pub(crate) fn bpf(command: libc::c_long, attributes: &mut [u32]) -> io::Result<i32> {
     // SAFETY: `attributes` is valid for the size given, and each caller's pointers in it outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }

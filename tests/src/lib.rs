@@ -6,6 +6,7 @@ pub mod differential;
 pub mod foreign;
 pub mod generate;
 pub mod host;
+pub mod inject;
 pub mod netns;
 pub mod show;
 pub mod traffic;

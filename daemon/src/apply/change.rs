@@ -1,6 +1,8 @@
 //! `ringctl apply`, `confirm` and `rollback`, and what happens when no confirmation comes.
 
-use ringfence_api::{ApplyAnswer, ApplyRequest, Diff, GenerationAnswer, GenerationRequest, Pending as PendingAnswer};
+use ringfence_api::{
+    ApplyAnswer, ApplyRequest, CutConnections, Diff, GenerationAnswer, GenerationRequest, Pending as PendingAnswer,
+};
 
 use super::candidate::{Candidate, Origin};
 use super::diff;
@@ -49,16 +51,20 @@ impl Daemon {
             generation: None,
             diff: self.diff_with(running, &candidate)?,
             warnings: candidate.warnings.iter().cloned().chain(self.host_warnings(&candidate)?).collect(),
+            cut: None,
             pending: None,
             digest: candidate.digest.clone(),
         };
+        let same = running.filter(|&number| self.is_same(number, &candidate));
         if request.dry_run {
+            answer.cut = if same.is_some() { Some(CutConnections::default()) } else { self.cut_by(&candidate, caller) };
             return Ok(answer);
         }
-        if let Some(number) = running.filter(|&number| self.is_same(number, &candidate)) {
+        if let Some(number) = same {
             tracing::info!(generation = number, by = caller.name(), "the policy in force is this one already");
             self.took_set_files(candidate.missing);
             answer.generation = Some(number);
+            answer.cut = Some(CutConnections::default());
             note(&mut self.control(), "policy", None);
             return Ok(answer);
         }
@@ -68,17 +74,27 @@ impl Daemon {
         if why == START {
             self.refuse_unconfirmed(&candidate)?;
         }
+        answer.cut = self.cut_by(&candidate, caller);
         let number = self.next_number()?;
         let record = candidate.record(number, &caller.name(), why, confirm.is_none());
         let missing = candidate.missing.clone();
         self.switch(candidate, &Plan { record, new: true, confirm })?;
         self.took_set_files(missing);
+        if let Some(cut) = &answer.cut {
+            report(number, cut);
+        }
         answer.generation = Some(number);
         answer.diff.to = Some(number);
         let mut control = self.control();
         note(&mut control, "policy", None);
         answer.pending = pending_answer(&control);
         Ok(answer)
+    }
+
+    /// [`Daemon::would_cut`]; `None` where that cannot be found out, for which no policy has to wait.
+    fn cut_by(&self, candidate: &Candidate, caller: &Caller) -> Option<CutConnections> {
+        let found = self.would_cut(candidate, caller);
+        found.inspect_err(|error| tracing::warn!(error = with_sources(error), "cannot judge the connections")).ok()
     }
 
     /// At a start nobody is there to confirm: a policy that was tried with `--confirm`, and given up, does not come back by
@@ -283,6 +299,21 @@ impl Daemon {
         }
         self.feeds.changed.notify_one();
         Ok(())
+    }
+}
+
+/// Logs what a generation does to connections.
+fn report(generation: u64, cut: &CutConnections) {
+    if cut.total == 0 {
+        return;
+    }
+    tracing::info!(generation, cut = cut.total, of = cut.judged, "connections are cut");
+    for one in &cut.connections {
+        let at = one.file.as_ref().zip(one.line).map(|(file, line)| format!("{file}:{line}"));
+        tracing::info!(connection = %one.connection, rule = one.rule, at, until = ?one.until, "cut");
+    }
+    if cut.left_out > 0 {
+        tracing::info!(more = cut.left_out, "cut");
     }
 }
 

@@ -78,11 +78,7 @@ fn check_number(matched: u64, all: bool) -> Result<()> {
 
 /// The first of these sessions that one of the connections carries.
 fn carried(found: &[Found], sessions: &[Session]) -> Option<Session> {
-    let carries = |one: &Found, session: &Session| {
-        let ends = one.ends().map(|(address, port)| SocketAddr::new(address, port));
-        one.key.proto == TCP && (ends == [session.peer, session.local] || ends == [session.local, session.peer])
-    };
-    sessions.iter().find(|session| found.iter().any(|one| carries(one, session))).copied()
+    sessions.iter().find(|session| found.iter().any(|one| one.carries(session))).copied()
 }
 
 /// Closes what this host has of a connection.

@@ -1,7 +1,7 @@
 //! `ringctl connections`: which are asked for, and how they are shown.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use ringfence_abi::connection::{
     Connection, FLAG_FROM_LOW, FLAG_OUTBOUND, FLAG_PICKED_UP, FLAG_REPLIED, KILLED, Key, half_in, half_out,
@@ -13,8 +13,10 @@ use ringfence_api::{
 };
 use ringfence_policy::services::{PROTOCOLS, protocol, protocol_name};
 
-use super::clock;
+use super::{TCP, clock};
 use crate::daemon::{Control, Daemon};
+use crate::dynamic::keys;
+use crate::dynamic::session::Session;
 use crate::error::{Error, Result};
 use crate::interfaces::watch::{self, Network};
 use crate::kernel::{Loaded, Pool};
@@ -91,6 +93,12 @@ impl Found {
         ends(&self.key, &self.connection)
     }
 
+    /// Whether it carries this session.
+    pub fn carries(&self, session: &Session) -> bool {
+        let ends = self.ends().map(|(address, port)| SocketAddr::new(address, port));
+        self.key.proto == TCP && (ends == [session.peer, session.local] || ends == [session.local, session.peer])
+    }
+
     /// In the words of the API.
     pub fn shown(&self, now: u64, network: &Network) -> ringfence_api::Connection {
         let Self { pool, key, connection } = self;
@@ -122,17 +130,9 @@ impl Found {
 
 /// Address and port of whoever sent the first packet, and of where it went.
 fn ends(key: &Key, connection: &Connection) -> [(IpAddr, u16); 2] {
-    let low = (address(key.low, key.family), key.low_port);
-    let high = (address(key.high, key.family), key.high_port);
+    let address = |words| keys::address(words, key.family == V4);
+    let (low, high) = ((address(key.low), key.low_port), (address(key.high), key.high_port));
     if connection.flags & FLAG_FROM_LOW != 0 { [low, high] } else { [high, low] }
-}
-
-/// An address of the programs.
-fn address(words: [u64; 2], family: u8) -> IpAddr {
-    if family == V4 {
-        return Ipv4Addr::from((words[0] >> 32) as u32).into();
-    }
-    Ipv6Addr::from(u128::from(words[0]) << 64 | u128::from(words[1])).into()
 }
 
 fn named(pool: Pool) -> ringfence_api::Pool {
@@ -251,14 +251,13 @@ mod tests {
     use ringfence_engine::track::key_of;
 
     use super::*;
-    use crate::connections::words;
 
     /// A connection of these ends.
     fn found(from: &str, to: &str, proto: u8, created: u64) -> Found {
-        let (from, to): (std::net::SocketAddr, std::net::SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
         let ends = Endpoints {
-            src: words(from),
-            dst: words(to),
+            src: keys::words(from.ip()),
+            dst: keys::words(to.ip()),
             sport: from.port().into(),
             dport: to.port().into(),
             proto: proto.into(),

@@ -48,7 +48,7 @@ impl Entry {
         let mut keys = Vec::with_capacity(4);
         for &direction in directions {
             let key = EntryKey {
-                address: keys::words(self.target.address),
+                address: keys::words(self.target.address.address()),
                 port: self.target.port.unwrap_or(0),
                 direction,
                 family: keys::family(self.target.address),

@@ -11,31 +11,35 @@ pub fn family(prefix: Prefix) -> u8 {
     if prefix.address().is_ipv4() { V4 } else { V6 }
 }
 
-/// The address left-aligned in two words, each a number: IPv4 in the high 32 bits of the first.
+/// An address left-aligned in two words, each a number: IPv4 in the high 32 bits of the first.
 #[must_use]
-pub fn words(prefix: Prefix) -> [u64; 2] {
-    match prefix.address() {
+pub fn words(address: IpAddr) -> [u64; 2] {
+    match address {
         IpAddr::V4(a) => [u64::from(a.to_bits()) << 32, 0],
         IpAddr::V6(a) => [(a.to_bits() >> 64) as u64, a.to_bits() as u64],
     }
 }
 
+/// The address that these words hold.
+#[must_use]
+pub fn address(words: [u64; 2], v4: bool) -> IpAddr {
+    if v4 {
+        return Ipv4Addr::from_bits((words[0] >> 32) as u32).into();
+    }
+    Ipv6Addr::from_bits(u128::from(words[0]) << 64 | u128::from(words[1])).into()
+}
+
 /// The key of an element of the dynamic set with kernel id `set`.
 #[must_use]
 pub fn element(set: u16, prefix: Prefix) -> ElementKey {
-    ElementKey { address: words(prefix), set, family: family(prefix), length: prefix.length(), zero: 0 }
+    ElementKey { address: words(prefix.address()), set, family: family(prefix), length: prefix.length(), zero: 0 }
 }
 
 /// The element of a key; `None`: its family or length is none.
 #[must_use]
 pub fn prefix(key: &ElementKey) -> Option<Prefix> {
-    let [high, low] = key.address;
-    let address = match key.family {
-        V4 => IpAddr::V4(Ipv4Addr::from_bits((high >> 32) as u32)),
-        V6 => IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))),
-        _ => return None,
-    };
-    Prefix::new(address, key.length)
+    let known = key.family == V4 || key.family == V6;
+    known.then(|| Prefix::new(address(key.address, key.family == V4), key.length)).flatten()
 }
 
 /// Whether some address is in both.
@@ -50,8 +54,10 @@ mod tests {
 
     #[test]
     fn words_hold_the_address_left_aligned() {
-        assert_eq!(words("10.1.2.0/24".parse().unwrap()), [0x0a01_0200 << 32, 0]);
-        assert_eq!(words("2001:db8::1".parse().unwrap()), [0x2001_0db8 << 32, 1]);
+        for (text, held) in [("10.1.2.0", [0x0a01_0200 << 32, 0]), ("2001:db8::1", [0x2001_0db8 << 32, 1])] {
+            let parsed: IpAddr = text.parse().unwrap();
+            assert_eq!((words(parsed), address(held, parsed.is_ipv4())), (held, parsed));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod journal;
 pub mod keys;
 pub mod learn;
+pub mod lookup;
 pub mod restore;
 pub mod session;
 pub mod sets;

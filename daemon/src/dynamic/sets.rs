@@ -219,6 +219,12 @@ impl Sets {
         self.contents.get(name)
     }
 
+    /// Whether exactly this is an element of the set.
+    #[must_use]
+    pub fn has(&self, name: &str, element: &Prefix) -> bool {
+        self.contents.get(name).is_some_and(|contents| contents.elements.contains_key(element))
+    }
+
     /// How many elements a set has.
     #[must_use]
     pub fn len(&self, name: &str) -> usize {
@@ -238,7 +244,9 @@ pub fn allowed<T>(groups: Vec<(T, Vec<Prefix>)>, allowed: &[Prefix]) -> Vec<(T, 
     groups
 }
 
-fn overlaps(never: &AddressRanges, prefix: Prefix) -> bool {
+/// Whether a `never` list names an address of the prefix.
+#[must_use]
+pub fn overlaps(never: &AddressRanges, prefix: Prefix) -> bool {
     let host_bits = 128 - u32::from(prefix.length());
     match prefix.address() {
         IpAddr::V4(low) => {

@@ -77,6 +77,14 @@ impl Pools {
         Ok(pools)
     }
 
+    /// Calls `each` for every connection, expired ones too. What comes or goes meanwhile may be seen or not.
+    pub fn for_each(&self, mut each: impl FnMut(Pool, &Key, &Connection)) -> Result<()> {
+        for pool in [Pool::Established, Pool::In, Pool::Out] {
+            self.map(pool).for_each(|key, connection| each(pool, &key, &connection)).context(list)?;
+        }
+        Ok(())
+    }
+
     /// Copies the connections of other pools that are not here. What does not fit stays out.
     fn take(&self, other: &Self) -> Result<()> {
         // Pools of one size are the same ones.
@@ -94,6 +102,16 @@ impl Pools {
             }
         }
         Ok(())
+    }
+
+    /// The same maps by descriptors of their own.
+    fn again(&self) -> Result<Self> {
+        let again = |pool: Pool| {
+            let fd = self.map(pool).as_fd().try_clone_to_owned();
+            maps::table(fd.context(|| "cannot open a map once more".to_owned())?)
+        };
+        let maps = [again(Pool::Established)?, again(Pool::In)?, again(Pool::Out)?];
+        Ok(Self { maps, capacity: self.capacity })
     }
 
     fn is_none(&self) -> bool {
@@ -157,12 +175,14 @@ impl Loaded {
         self.connections.capacity
     }
 
-    /// Calls `each` for every connection, expired ones too. What comes or goes meanwhile may be seen or not.
-    pub fn for_each_connection(&self, mut each: impl FnMut(Pool, &Key, &Connection)) -> Result<()> {
-        for pool in [Pool::Established, Pool::In, Pool::Out] {
-            self.connections.map(pool).for_each(|key, connection| each(pool, &key, &connection)).context(list)?;
-        }
-        Ok(())
+    /// See [`Pools::for_each`].
+    pub fn for_each_connection(&self, each: impl FnMut(Pool, &Key, &Connection)) -> Result<()> {
+        self.connections.for_each(each)
+    }
+
+    /// Its pools once more, for who reads them for long and is not to keep the generation from others meanwhile.
+    pub fn pools(&self) -> Result<Pools> {
+        self.connections.again()
     }
 
     /// Enters a connection unless it is known; whether there was room.

@@ -49,7 +49,7 @@ pub(crate) use self::added::tests as added_tests;
 pub use self::{
     added::{NO_LINE, Position, Rings},
     attach::{AttachReport, Attached, Device, Direction, IngressHook},
-    connections::Pool,
+    connections::{Pool, Pools},
     error::{KernelError, Result},
     explain::Hook,
     generation::Loaded,

@@ -38,6 +38,8 @@ pub struct Adding {
 const ATTEMPTS: u32 = 3;
 /// Connections are judged again after an addition, but not more often than this, nanoseconds.
 const PAUSE: u64 = 100_000_000;
+/// What an insertion of a key that is there says.
+const EEXIST: i32 = -17;
 
 /// Adds the packet's far end to the set of the limit in `Asked`; 0, or the counter of what stood against it.
 #[inline(never)]
@@ -67,10 +69,12 @@ pub fn add<const EGRESS: bool>(fields: &Fields) -> u32 {
     adding.key.length = if v4 { 32 } else { 128 };
     adding.key.zero = 0;
     // SAFETY: read at once; the daemon replaces values whole.
-    if unsafe { ELEMENTS.get(&adding.key) }.is_some_and(|element| !expired(element.expires)) {
+    let known = unsafe { ELEMENTS.get(&adding.key) };
+    if known.is_some_and(|element| !expired(element.expires)) {
         return 0;
     }
-    enter(adding, asked.limit.line)
+    let expired = known.is_some();
+    enter(adding, expired, asked.limit.line)
 }
 
 #[inline(always)]
@@ -89,9 +93,9 @@ fn load(arena: &Arena, at: u32, add: &mut Add) -> Option<()> {
     Some(())
 }
 
-/// Enters the element into the ring and the set.
+/// Enters the element into the set and the ring.
 #[inline(always)]
-fn enter(adding: &mut Adding, line: u32) -> u32 {
+fn enter(adding: &mut Adding, expired: bool, line: u32) -> u32 {
     let capacity = u64::from(adding.add.capacity);
     let Some(state) = ADD_STATES.get_ptr_mut(adding.add.state) else { return 0 };
     if capacity == 0 || !room(adding, state) {
@@ -100,6 +104,23 @@ fn enter(adding: &mut Adding, line: u32) -> u32 {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     adding.element.expires = if adding.add.timeout == 0 { 0 } else { now + adding.add.timeout };
+    // A length's bit is set before its first element is there.
+    let Some(lengths) = SET_LENGTHS.get_ptr_mut(u32::from(adding.key.set)) else { return 0 };
+    // SAFETY: a map's value; the daemon sets other bits of the same words.
+    unsafe {
+        let (word, bit) = if adding.key.family == V4 {
+            (&raw mut (*lengths).v4, Lengths::bit(32).1)
+        } else {
+            (&raw mut (*lengths).v6[2], Lengths::bit(128).1)
+        };
+        asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bit);
+    }
+    // 1: only if another CPU has not added it meanwhile.
+    match ELEMENTS.insert(&adding.key, &adding.element, u64::from(!expired)) {
+        Ok(()) => {}
+        Err(EEXIST) => return 0,
+        Err(_) => return SETS_FULL,
+    }
     let mut number: u64 = 1;
     // SAFETY: a map's value, eight bytes and aligned; the instruction needs 5.12.
     unsafe { asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) number, in(reg) &raw mut (*state).head) };
@@ -111,19 +132,6 @@ fn enter(adding: &mut Adding, line: u32) -> u32 {
         (*place).expires = adding.element.expires;
         (*place).line = u64::from(line);
         (&raw mut (*place).number).write_volatile(number + 1);
-    }
-    let Some(lengths) = SET_LENGTHS.get_ptr_mut(u32::from(adding.key.set)) else { return 0 };
-    // SAFETY: a map's value; the daemon sets other bits of the same words.
-    unsafe {
-        let (word, bit) = if adding.key.family == V4 {
-            (&raw mut (*lengths).v4, Lengths::bit(32).1)
-        } else {
-            (&raw mut (*lengths).v6[2], Lengths::bit(128).1)
-        };
-        asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bit);
-    }
-    if ELEMENTS.insert(&adding.key, &adding.element, 0).is_err() {
-        return SETS_FULL;
     }
     judge_again();
     0

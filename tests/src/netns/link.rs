@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
+    Handle, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
     packet_route::{
         address::AddressHeaderFlags,
-        link::{InfoData, InfoVeth},
+        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode},
     },
 };
 
@@ -21,7 +21,12 @@ use super::Host;
 impl Host {
     /// Connects two hosts by a veth pair: `name` here, `peer_name` in `peer`. Both ends are down.
     pub fn veth(&self, name: &str, peer: &Self, peer_name: &str) -> Result<()> {
-        let message = veth(name, peer_name, peer.network.as_raw_fd());
+        self.veth_of(1, name, peer, peer_name)
+    }
+
+    /// The same with this many queues each way: what that many CPUs send at once is received by as many.
+    pub fn veth_of(&self, queues: u32, name: &str, peer: &Self, peer_name: &str) -> Result<()> {
+        let message = veth(queues, name, peer_name, peer.network.as_raw_fd());
         self.netlink(async |handle| handle.link().add(message).execute().await)
             .with_context(|| format!("cannot add veth {name}"))
     }
@@ -31,6 +36,21 @@ impl Host {
         let message = LinkVlan::new(name, self.index(base)?, id).build();
         self.netlink(async |handle| handle.link().add(message).execute().await)
             .with_context(|| format!("cannot add vlan {name}"))
+    }
+
+    /// Adds the device `name` on top of `base`, with statistics of its own. It is up, and nothing of IPv6 is sent by it unasked.
+    pub fn beside(&self, base: &str, name: &str) -> Result<()> {
+        let message = LinkMacVlan::new(name, self.index(base)?, MacVlanMode::Private).build();
+        self.netlink(async |handle| handle.link().add(message).execute().await)
+            .with_context(|| format!("cannot add macvlan {name}"))?;
+        self.run(|| fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"))??;
+        self.up(name)
+    }
+
+    /// A figure of an interface's statistics, such as `tx_dropped`.
+    pub fn statistic(&self, name: &str, figure: &str) -> Result<u64> {
+        let text = self.run(|| fs::read_to_string(format!("/sys/class/net/{name}/statistics/{figure}")))?;
+        Ok(text.with_context(|| format!("no {figure} of {name}"))?.trim().parse()?)
     }
 
     /// Brings an interface up.
@@ -119,7 +139,11 @@ impl Host {
 }
 
 /// Both ends in one message, so that neither is ever seen in the other's namespace.
-fn veth(name: &str, peer_name: &str, peer: RawFd) -> rtnetlink::packet_route::link::LinkMessage {
-    let end = LinkMessageBuilder::<LinkUnspec>::new().name(peer_name).setns_by_fd(peer).build();
-    LinkVeth::new(name, peer_name).set_info_data(InfoData::Veth(InfoVeth::Peer(end))).build()
+fn veth(queues: u32, name: &str, peer_name: &str, peer: RawFd) -> LinkMessage {
+    let queues = [LinkAttribute::NumTxQueues(queues), LinkAttribute::NumRxQueues(queues)];
+    let mut end = LinkMessageBuilder::<LinkUnspec>::new().name(peer_name).setns_by_fd(peer).build();
+    end.attributes.extend(queues.clone());
+    let mut message = LinkVeth::new(name, peer_name).set_info_data(InfoData::Veth(InfoVeth::Peer(end))).build();
+    message.attributes.extend(queues);
+    message
 }

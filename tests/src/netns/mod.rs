@@ -7,12 +7,16 @@ mod link;
 mod site;
 mod tap;
 mod tun;
+mod volley;
+mod witness;
 
 pub use cable::Cable;
 pub use frame::{Frame, Transport};
 pub use site::{CLIENT, Direction, SERVER, STRANGER, Site, Wire, families};
 pub use tap::Tap;
 pub use tun::Tun;
+pub use volley::Volley;
+pub use witness::Witness;
 
 use std::{
     fs::{self, File},

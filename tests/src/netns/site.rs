@@ -31,7 +31,12 @@ pub struct Site {
 impl Site {
     /// Both hosts, connected and with addresses of both families.
     pub fn new() -> Result<Self> {
-        Self::joined(|server, client| server.veth("eth0", client, "eth0").map(|()| None))
+        Self::with_queues(1)
+    }
+
+    /// The same with a veth pair of this many queues: for that many CPUs that send at once.
+    pub fn with_queues(queues: u32) -> Result<Self> {
+        Self::joined(|server, client| server.veth_of(queues, "eth0", client, "eth0").map(|()| None))
     }
 
     /// The same with tap devices instead of a veth pair.

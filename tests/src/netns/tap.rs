@@ -28,18 +28,7 @@ pub struct Tap {
 impl Tap {
     /// Opens a packet socket on the host's interface `name`.
     pub fn new(host: &Host, name: &str) -> Result<Self> {
-        let open = || -> Result<OwnedFd> {
-            let address = getifaddrs()?
-                .filter(|entry| entry.interface_name == name)
-                .find_map(|entry| entry.address?.as_link_addr().copied())
-                .context("no such interface")?;
-            let kind = SockType::Raw;
-            let socket = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
-            bind(socket.as_raw_fd(), &address)?;
-            Ok(socket)
-        };
-        let socket = host.run(open)?.with_context(|| format!("cannot open a packet socket on {name}"))?;
-        Ok(Self { socket })
+        Ok(Self { socket: packet_socket(host, name, SockProtocol::EthAll.into())? })
     }
 
     /// Marks the frames sent from now on (`skb->mark`, as `SO_MARK` does).
@@ -77,4 +66,18 @@ impl Tap {
             }
         }
     }
+}
+
+/// A packet socket on the host's interface `name`. Without a protocol it only sends.
+pub(super) fn packet_socket(host: &Host, name: &str, protocol: Option<SockProtocol>) -> Result<OwnedFd> {
+    let open = || -> Result<OwnedFd> {
+        let address = getifaddrs()?
+            .filter(|entry| entry.interface_name == name)
+            .find_map(|entry| entry.address?.as_link_addr().copied())
+            .context("no such interface")?;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        bind(socket.as_raw_fd(), &address)?;
+        Ok(socket)
+    };
+    host.run(open)?.with_context(|| format!("cannot open a packet socket on {name}"))
 }

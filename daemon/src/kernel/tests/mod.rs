@@ -5,4 +5,4 @@ mod dynamic;
 mod generations;
 mod host;
 mod owning;
-pub mod world;
+pub(crate) mod world;
