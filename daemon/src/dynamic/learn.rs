@@ -10,7 +10,7 @@ use ringfence_abi::limit::Added;
 use ringfence_api::Prefix;
 
 use super::contents::Contents;
-use super::journal::Event;
+use super::journal::{Event, Timed};
 use super::sets::{Member, Sets};
 use super::{Dynamic, keys};
 use crate::clock::{Expiry, boot_now};
@@ -216,7 +216,7 @@ impl Dynamic {
     }
 
     fn take_over(&mut self, kernel: &Kernel, ring: &Ring, come: &[(Noted, u64)], reasons: &[Arc<str>]) -> Result<()> {
-        let mut rules: BTreeMap<u64, Vec<(Prefix, Option<Expiry>)>> = BTreeMap::new();
+        let mut rules: BTreeMap<u64, Vec<Timed>> = BTreeMap::new();
         let mut forbidden = Vec::new();
         for (noted, line) in come {
             let known = self.sets.member(&ring.set, noted.element);
