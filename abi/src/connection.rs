@@ -96,6 +96,9 @@ pub const FLAG_END: u16 = 64;
 pub const FLAG_ACK: u16 = 256;
 /// `mark` is known.
 pub const FLAG_MARK: u16 = 1024;
+/// Its first packet would not be let through any more. It stays, so that no end's next packet begins it anew from the other
+/// side, but its packets are of no connection.
+pub const FLAG_REFUSED: u16 = 2048;
 
 /// The states of a connection, by the timeouts that a policy may set for them.
 pub const TIMEOUT_NAMES: [&str; 8] =

@@ -145,6 +145,7 @@ fn decide<P: Reply, const EGRESS: bool>(packet: &mut P, l3: bool) -> Action {
     if fields.unknown != 0 {
         kernel.unknown();
     }
+    track::begin_packet();
     let judgement = judge(consts, &arena, &mut kernel, fields, EGRESS);
     if !kernel.decided(judgement) {
         return refused::<P, EGRESS>(packet, &kernel, fields, judgement, l3);

@@ -8,5 +8,6 @@ pub mod generate;
 pub mod host;
 pub mod inject;
 pub mod netns;
+pub mod places;
 pub mod show;
 pub mod traffic;

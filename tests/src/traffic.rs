@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, setsockopt, socket,
+    sockopt::{Ipv4RecvErr, RcvBufForce},
 };
 
 use crate::netns::Host;
@@ -95,6 +96,60 @@ fn answer_udp(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes of an [`inbox`]: enough for every packet of a test.
+const BUFFER: usize = 64 << 20;
+
+/// A UDP socket of the host's that loses nothing that comes as far as it, however late it is read.
+pub fn inbox(host: &Host, at: SocketAddr) -> Result<UdpSocket> {
+    let socket = host.run(|| UdpSocket::bind(at))??;
+    setsockopt(&socket, RcvBufForce, &BUFFER).context("cannot have a large buffer")?;
+    Ok(socket)
+}
+
+/// A UDP socket of the host's for [`send_surely`].
+pub fn outbox(host: &Host, at: SocketAddrV4) -> Result<UdpSocket> {
+    let socket = host.run(|| UdpSocket::bind(at))??;
+    // Otherwise the call succeeds although the interface had no room: UDP loses packets anyway.
+    setsockopt(&socket, Ipv4RecvErr, &true).context("cannot be told of errors")?;
+    Ok(socket)
+}
+
+/// Sends one packet, again as long as the interface has no room for it: none is lost before it comes to the other end.
+pub fn send_surely(outbox: &UdpSocket, packet: &[u8], to: SocketAddr) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match outbox.send_to(packet, to) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && Instant::now() < end => thread::yield_now(),
+            Err(error) => return Err(error).context("cannot send"),
+        }
+    }
+}
+
+/// A TCP connection between two hosts: the end of whoever began it, and the other.
+pub fn connection(from: &Host, to: &Host, at: SocketAddr) -> Result<(TcpStream, TcpStream)> {
+    let listener = to.run(|| TcpListener::bind(at))??;
+    let near = from.run(|| TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE))??;
+    let (far, _) = listener.accept()?;
+    for end in [&near, &far] {
+        end.set_read_timeout(Some(PATIENCE))?;
+        end.set_nodelay(true)?;
+    }
+    Ok((near, far))
+}
+
+/// Whether what is written at one end of a connection is read at the other within `patience`.
+pub fn crosses(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<bool> {
+    to.set_read_timeout(Some(patience))?;
+    from.write_all(b"word")?;
+    let mut bytes = [0; 4];
+    match to.read_exact(&mut bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Host {

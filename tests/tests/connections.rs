@@ -1,18 +1,18 @@
 //! Connections followed by the programs: real sockets, and hand-made segments that belong to none.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::Arc,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
+use ringfence_api::Connections;
 use ringfence_tests::{
     daemon::{Counters, Daemon},
-    netns::{CLIENT, Direction, Frame, Host, SERVER, STRANGER, Site, Transport, families},
-    traffic::{Echo, PATIENCE, SILENCE},
+    netns::{CLIENT, Direction, Frame, SERVER, STRANGER, Site, Transport, families},
+    traffic::{Echo, PATIENCE, SILENCE, connection, crosses},
 };
 
 const SYN: u8 = 2;
@@ -38,30 +38,6 @@ network:
   egress:
     default: accept
 ";
-
-/// A connection between two hosts: the end of whoever began it, and the other.
-fn connection(from: &Host, to: &Arc<Host>, at: SocketAddr) -> Result<(TcpStream, TcpStream)> {
-    let listener = to.run(|| TcpListener::bind(at))??;
-    let near = from.run(|| TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE))??;
-    let (far, _) = listener.accept()?;
-    for end in [&near, &far] {
-        end.set_read_timeout(Some(PATIENCE))?;
-        end.set_nodelay(true)?;
-    }
-    Ok((near, far))
-}
-
-/// Whether what is written at one end is read at the other within `patience`.
-fn crosses(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<bool> {
-    to.set_read_timeout(Some(patience))?;
-    from.write_all(b"word")?;
-    let mut bytes = [0; 4];
-    match to.read_exact(&mut bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
 
 /// Waits until a line has counted `more` packets since `before`; how many it has.
 fn counted(daemon: &Daemon, before: &Counters, chain: &str, name: &str, more: u64) -> Result<u64> {
@@ -225,6 +201,48 @@ fn a_flood_of_syns_evicts_no_connection_and_keeps_nobody_out() -> Result<()> {
     let since = daemon.counters()?.packets("ingress", "web")? - before.packets("ingress", "web")?;
     // The cable may lose some of so many at once.
     ensure!(since * 10 > u64::from(SOURCES) * 9, "only {since} of {SOURCES} SYNs were judged");
+    Ok(())
+}
+
+/// What the floor lets through is not followed: neither itself nor, in its place, the refused packet before it.
+#[test]
+fn a_packet_of_the_floor_begins_no_connection_for_one_that_was_refused() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = Daemon::start(
+        &site.server,
+        "ringfence: 1
+network:
+  interfaces: [eth0]
+  ingress:
+    default: drop
+    rules:
+      - accept: {state: established}
+  egress:
+    default: drop
+    rules:
+      - accept: {state: established}
+        name: established
+",
+    )?;
+    let wire = site.wire(Direction::ToServer)?;
+    for (server, client) in families(SERVER).into_iter().zip(families(CLIENT)) {
+        let before = daemon.counters()?;
+        let (kind, code) = if server.is_ipv4() { (3, 4) } else { (2, 0) };
+        for _ in 0..20 {
+            wire.send(&Frame::new(client, server, Transport::Udp { source: 4000, destination: 81 }))?;
+            wire.send(&Frame::new(client, server, Transport::Icmp { kind, code }))?;
+        }
+        daemon.counted(&before, "ingress", "default", 20)?;
+        daemon.counted(&before, "ingress", "floor/path-mtu", 20)?;
+        let known: Connections = daemon.json(&["connections"])?;
+        // Nor may this host answer by that way what it was never asked.
+        let left = site
+            .server
+            .run(|| UdpSocket::bind(SocketAddr::new(server, 81))?.send_to(b"out", SocketAddr::new(client, 4000)))?;
+        let since = daemon.counters()?.since(&before);
+        ensure!(known.matched == 0, "{known:?}; {left:?} left: {since:?}");
+        ensure!(left.is_err(), "{left:?} left: {since:?}");
+    }
     Ok(())
 }
 

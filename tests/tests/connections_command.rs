@@ -2,10 +2,9 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::OwnedFd,
     process::Stdio,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -14,8 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use ringfence_api::{Connection, ConnectionDirection, Connections, KillAnswer, Pool, SocketEnd};
 use ringfence_tests::{
     daemon::Daemon,
-    netns::{CLIENT, Direction, Frame, Host, SERVER, Site, Transport, families},
-    traffic::{Echo, PATIENCE, SILENCE},
+    netns::{CLIENT, Direction, Frame, SERVER, Site, Transport, families},
+    traffic::{Echo, PATIENCE, SILENCE, connection, crosses},
 };
 
 const POLICY: &str = "ringfence: 1
@@ -30,28 +29,6 @@ network:
   egress:
     default: accept
 ";
-
-/// A connection between two hosts: the end of whoever began it, and the other.
-fn connection(from: &Host, to: &Arc<Host>, at: SocketAddr) -> Result<(TcpStream, TcpStream)> {
-    let listener = to.run(|| TcpListener::bind(at))??;
-    let near = from.run(|| TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE))??;
-    let (far, _) = listener.accept()?;
-    near.set_nodelay(true)?;
-    far.set_nodelay(true)?;
-    Ok((near, far))
-}
-
-/// Whether what is written at one end is read at the other within `patience`.
-fn crosses(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<bool> {
-    to.set_read_timeout(Some(patience))?;
-    from.write_all(b"word")?;
-    let mut bytes = [0; 4];
-    match to.read_exact(&mut bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
 
 /// What `ringctl connections` lists with these further arguments.
 fn list(daemon: &Daemon, filter: &[&str]) -> Result<Connections> {

@@ -1,7 +1,7 @@
 //! Enforcement goes on while generations change and while the daemon is dead.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -12,7 +12,7 @@ use ringfence_api::{Generation, GenerationState, Status};
 use ringfence_tests::{
     daemon::Daemon,
     netns::{CLIENT, SERVER, Site},
-    traffic::Echo,
+    traffic::{Echo, inbox, outbox, send_surely},
 };
 
 /// The port that is closed in every policy of these tests.
@@ -33,9 +33,9 @@ network:
 
 /// Sends numbered UDP packets from the client to the closed port until told to stop. Gives how many it sent.
 fn knock(site: &Site, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
-    let socket = site.client.run(|| UdpSocket::bind((CLIENT.0, 0)))??;
+    let socket = outbox(&site.client, SocketAddrV4::new(CLIENT.0, 0))?;
     while !stop.load(Ordering::Relaxed) {
-        socket.send_to(b"let me in", SocketAddr::new(SERVER.0.into(), CLOSED))?;
+        send_surely(&socket, b"let me in", SocketAddr::new(SERVER.0.into(), CLOSED))?;
         if sent.fetch_add(1, Ordering::Relaxed) % 64 == 63 {
             // Bounded: a few ten thousand packets a second are enough to find a gap.
             thread::sleep(Duration::from_millis(1));
@@ -144,22 +144,22 @@ fn opposite(accepted: u16, generation: &str) -> String {
 fn every_packet_is_judged_by_exactly_one_generation() -> Result<()> {
     let site = Site::new()?;
     let daemon = Daemon::start(&site.server, &opposite(PORTS[0], "first"))?;
-    let listeners = site
-        .server
-        .run(|| PORTS.map(|port| UdpSocket::bind((SERVER.0, port))))?
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
-    let stop = AtomicBool::new(false);
+    let inboxes = PORTS.map(|port| inbox(&site.server, SocketAddr::new(SERVER.0.into(), port)));
+    let inboxes = inboxes.into_iter().collect::<Result<Vec<_>>>()?;
+    // Who receives ends after who sends, however long that takes.
+    let (stop, all_sent) = (AtomicBool::new(false), AtomicBool::new(false));
     let sent = PORTS.map(|_| AtomicU64::new(0));
     let received = thread::scope(|scope| -> Result<Vec<u64>> {
-        let receivers: Vec<_> = listeners.iter().map(|listener| scope.spawn(|| receive(listener, &stop))).collect();
+        let receivers: Vec<_> = inboxes.iter().map(|inbox| scope.spawn(|| receive(inbox, &all_sent))).collect();
         let sender = scope.spawn(|| send_to_both(&site, &stop, &sent));
         let result = (0..20).try_for_each(|round| {
             thread::sleep(Duration::from_millis(30));
             daemon.apply(&opposite(PORTS[round % 2], &format!("round {round}")))
         });
         stop.store(true, Ordering::Relaxed);
-        sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        let ended = sender.join();
+        all_sent.store(true, Ordering::Relaxed);
+        ended.map_err(|_| anyhow::anyhow!("the sender panicked"))??;
         result?;
         receivers.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a receiver panicked"))?).collect()
     })?;
@@ -178,27 +178,24 @@ fn every_packet_is_judged_by_exactly_one_generation() -> Result<()> {
 }
 
 fn send_to_both(site: &Site, stop: &AtomicBool, sent: &[AtomicU64; 2]) -> Result<()> {
-    let socket = site.client.run(|| UdpSocket::bind((CLIENT.0, 0)))??;
+    let socket = outbox(&site.client, SocketAddrV4::new(CLIENT.0, 0))?;
     while !stop.load(Ordering::Relaxed) {
         for (port, sent) in PORTS.into_iter().zip(sent) {
-            // A packet for which the sender's queue has no room was not sent.
-            if socket.send_to(b"which", SocketAddr::new(SERVER.0.into(), port)).is_ok() {
-                sent.fetch_add(1, Ordering::Relaxed);
-            }
+            send_surely(&socket, b"which", SocketAddr::new(SERVER.0.into(), port))?;
+            sent.fetch_add(1, Ordering::Relaxed);
         }
-        // Slow enough that no receive buffer overflows: what was accepted must also be received.
         thread::sleep(Duration::from_micros(200));
     }
     Ok(())
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<u64> {
+fn receive(socket: &UdpSocket, all_sent: &AtomicBool) -> Result<u64> {
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut received = 0;
     loop {
         match socket.recv(&mut [0; 16]) {
             Ok(_) => received += 1,
-            Err(_) if stop.load(Ordering::Relaxed) => return Ok(received),
+            Err(_) if all_sent.load(Ordering::Relaxed) => return Ok(received),
             Err(_) => {}
         }
     }

@@ -169,9 +169,7 @@ impl Bench {
         if self.direction == Direction::FromServer {
             return Ok(true);
         }
-        let status: ringfence_api::Status = self.daemon.json(&["status"])?;
-        let hook = status.halves.network.hooks.iter().find(|hook| hook.hook == "ingress");
-        Ok(hook.context("no ingress hook")?.how.as_deref() == Some("xdp-native"))
+        Ok(self.daemon.ingress()?.how.as_deref() == Some("xdp-native"))
     }
 
     /// Whether the packet arrived. A frame sent after it, which no rule drops, says when to stop waiting.

@@ -10,25 +10,19 @@ use anyhow::{Context, Result, bail, ensure};
 use ringfence_tests::{
     daemon::Daemon,
     netns::{CLIENT, Direction, Frame, SERVER, STRANGER, Site, Transport, Wire, families},
+    places::closed,
 };
 
 /// A chain with one rule that has a limit.
 fn policy(rule: &str, limit: &str) -> String {
-    format!(
-        "ringfence: 1
-network:
-  interfaces: [eth0]
-  ingress:
-    default: drop
-    stateless: true
-    rules:
-      - {rule}
+    closed(&format!(
+        "      - {rule}
         name: limited
         limit: {limit}
       - drop: {{proto: udp, port: 9}}
         name: rest
 "
-    )
+    ))
 }
 
 fn discard(from: IpAddr, to: IpAddr) -> Frame {

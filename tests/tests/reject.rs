@@ -2,42 +2,25 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     sync::Arc,
 };
 
 use anyhow::{Context, Result, ensure};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use ringfence_api::Status;
 use ringfence_tests::{
     daemon::Daemon,
     netns::{CLIENT, Direction, Host, SERVER, Site, Tap, Tun, families},
-    traffic::PATIENCE,
+    places::{At, PLACES},
+    traffic::{PATIENCE, connection},
 };
 
-/// Where the server judges what arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Xdp,
-    /// Because a rule reads `mark`.
-    Tc,
-    /// Because the device is a veth, whose other end does not poll.
-    Veth,
-}
-
-const PLACES: [At; 3] = [At::Xdp, At::Tc, At::Veth];
-
 fn scene(at: At, policy: &str) -> Result<(Site, Daemon)> {
-    let site = if at == At::Veth { Site::new()? } else { Site::cabled()? };
-    let mark = if at == At::Tc { "\n      - count: {mark: 7}" } else { "" };
-    let daemon = Daemon::start(&site.server, &policy.replace("INGRESS:", &format!("rules:{mark}")))?;
-    if !policy.contains("reject") {
-        return Ok((site, daemon));
+    let site = at.site()?;
+    let daemon = Daemon::start(&site.server, &policy.replace("RULES:\n", &format!("rules:\n{}", at.rule())))?;
+    if policy.contains("reject") {
+        at.is_where(&daemon)?;
     }
-    let status: Status = daemon.json(&["status"])?;
-    let hook = status.halves.network.hooks.iter().find(|hook| hook.hook == "ingress").context("no ingress")?;
-    ensure!((hook.how.as_deref() == Some("xdp-native")) == (at == At::Xdp), "{at:?}: {hook:?}");
-    ensure!(at != At::Veth || hook.because.as_deref().is_some_and(|why| why.contains("veth")), "{hook:?}");
     Ok((site, daemon))
 }
 
@@ -48,7 +31,7 @@ network:
   ingress:
     default: drop
     stateless: true
-    INGRESS:
+    RULES:
       - reject: {proto: [tcp, udp], port: 113}
         name: ident
   egress:
@@ -123,23 +106,12 @@ fn who_sends_into_a_tunnel_is_told_at_once() -> Result<()> {
     host.up("eth0")?;
     host.address("eth0", SERVER.0, 24)?;
     host.address("eth0", SERVER.1, 64)?;
-    let _daemon = Daemon::start(&host, &BOTH.replace("INGRESS", "rules"))?;
+    let _daemon = Daemon::start(&host, &BOTH.replace("RULES", "rules"))?;
     for client in families(CLIENT) {
         refused(&host, SocketAddr::new(client, 25))?;
         unreachable(&host, SocketAddr::new(client, 25))?;
     }
     Ok(())
-}
-
-/// A connection between the hosts: the client's end, and the server's.
-fn connection(site: &Site, server: IpAddr) -> Result<(TcpStream, TcpStream)> {
-    let listener = site.server.run(|| TcpListener::bind((server, 80)))??;
-    let client = site.client.run(|| TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE))??;
-    let (accepted, _) = listener.accept()?;
-    for stream in [&client, &accepted] {
-        stream.set_read_timeout(Some(PATIENCE))?;
-    }
-    Ok((client, accepted))
 }
 
 #[test]
@@ -149,17 +121,17 @@ network:
   interfaces: [eth0]
   ingress:
     default: accept
-    INGRESS:
+    RULES:
       - count: {proto: 253}
   egress: {default: accept}
 ";
     for at in PLACES {
         for (arriving, rule) in [(true, "port"), (false, "source_port")] {
             let (site, daemon) = scene(at, OPEN)?;
-            let mark = if at == At::Tc { "      - count: {mark: 7}\n" } else { "" };
+            let mark = at.rule();
             let mut connections = Vec::new();
             for server in families(SERVER) {
-                let (mut client, mut accepted) = connection(&site, server)?;
+                let (mut client, mut accepted) = connection(&site.client, &site.server, SocketAddr::new(server, 80))?;
                 client.write_all(b"ping")?;
                 accepted.read_exact(&mut [0; 4])?;
                 accepted.write_all(b"pong")?;

@@ -161,14 +161,14 @@ fn exactly_those_are_cut_that_the_dry_run_shows() -> Result<()> {
     let mut refused = outbound(7001)?;
     // An exchange of UDP that a rule lets in, and one that this host began.
     let service = site.server.run(|| UdpSocket::bind((server, 53)))??;
-    let asker = site.client.run(|| UdpSocket::bind((client, 0)))??;
+    let resolver = site.client.run(|| UdpSocket::bind((client, 0)))??;
     let asks = |patience: Duration| -> Result<bool> {
-        asker.send_to(b"name", (server, 53))?;
+        resolver.send_to(b"name", (server, 53))?;
         service.set_read_timeout(Some(patience))?;
         let Ok((_, from)) = service.recv_from(&mut [0; 8]) else { return Ok(false) };
         service.send_to(b"answer", from)?;
-        asker.set_read_timeout(Some(patience))?;
-        Ok(asker.recv(&mut [0; 8]).is_ok())
+        resolver.set_read_timeout(Some(patience))?;
+        Ok(resolver.recv(&mut [0; 8]).is_ok())
     };
     ensure!(asks(PATIENCE)?, "no answer over UDP");
 
@@ -177,7 +177,7 @@ fn exactly_those_are_cut_that_the_dry_run_shows() -> Result<()> {
     let expected = BTreeMap::from([
         (Some(strange.port()?), ("strangers".to_owned(), line_of(STRICTER, "strangers"))),
         (Some(refused.port()?), ("no-7001".to_owned(), line_of(STRICTER, "no-7001"))),
-        (Some(asker.local_addr()?.port()), ("default".to_owned(), Some(6))),
+        (Some(resolver.local_addr()?.port()), ("default".to_owned(), Some(6))),
     ]);
     ensure!(by_port(&shown) == expected, "{:?}, not {expected:?}", by_port(&shown));
     ensure!((shown.total, shown.left_out, shown.judged) == (3, 0, 6), "{shown:?}");

@@ -6,55 +6,32 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ringfence_api::Status;
 use ringfence_tests::{
     daemon::Daemon,
     netns::{CLIENT, Direction, Frame, Host, SERVER, Site, Transport, families},
+    places::{At, PLACES, closed},
     traffic::{Echo, PATIENCE},
 };
 
-/// Where segments are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Xdp,
-    Tc,
-    Veth,
-}
-
-const PLACES: [At; 3] = [At::Xdp, At::Tc, At::Veth];
-
 /// What leaves needs a rule, the cookies need none.
 fn scene(at: At, cookies: u8) -> Result<(Site, Daemon)> {
-    let site = if at == At::Veth { Site::new()? } else { Site::cabled()? };
+    let site = at.site()?;
     set_cookies(&site.server, cookies)?;
-    let mark = if at == At::Tc { "      - count: {mark: 7}\n" } else { "" };
-    let daemon = Daemon::start(
-        &site.server,
-        &format!(
-            "ringfence: 1
-network:
-  interfaces: [eth0]
-  ingress:
-    default: drop
-    stateless: true
-    rules:
-{mark}      - accept: {{proto: tcp, port: 80}}
+    let web = "      - accept: {proto: tcp, port: 80}
         protect: syn-flood
         name: web
-  egress:
+";
+    let egress = "  egress:
     default: drop
     stateless: true
     rules:
-      - accept: {{proto: tcp, source_port: 80, flags: \"!syn\"}}
+      - accept: {proto: tcp, source_port: 80, flags: \"!syn\"}
         name: replies
-      - accept: {{proto: tcp, source_port: 80}}
+      - accept: {proto: tcp, source_port: 80}
         name: handshakes
-"
-        ),
-    )?;
-    let status: Status = daemon.json(&["status"])?;
-    let hook = status.halves.network.hooks.iter().find(|hook| hook.hook == "ingress").context("no ingress")?;
-    ensure!((hook.how.as_deref() == Some("xdp-native")) == (at == At::Xdp), "{at:?}: {hook:?}");
+";
+    let daemon = Daemon::start(&site.server, &(closed(&format!("{}{web}", at.rule())) + egress))?;
+    at.is_where(&daemon)?;
     Ok((site, daemon))
 }
 

@@ -23,7 +23,7 @@ use crate::dynamic::sets::Sets;
 use crate::error::Result;
 use crate::interfaces::select::Demand;
 use crate::interfaces::watch::{self, Network};
-use crate::kernel::Pool;
+use crate::kernel::{Loaded, Pool};
 use crate::server::caller::Caller;
 use crate::state::generations::KeptLine;
 
@@ -39,7 +39,7 @@ impl Daemon {
                 return Ok(CutConnections::default());
             }
             let followed = control.running.as_ref().map(|running| &running.loaded).filter(|loaded| loaded.tracks());
-            followed.map(|loaded| loaded.pools()).transpose()?
+            followed.map(Loaded::pools).transpose()?
         };
         let network = watch::lock(&self.network).clone();
         let entries = EntryTable::new(self.known().entries());

@@ -207,6 +207,12 @@ impl Sets {
         (0..=longest).filter_map(of_length).any(|prefix| contents.elements.contains_key(&prefix))
     }
 
+    /// Whether exactly this is an element of the set.
+    #[must_use]
+    pub fn has(&self, name: &str, element: &Prefix) -> bool {
+        self.contents.get(name).is_some_and(|contents| contents.elements.contains_key(element))
+    }
+
     /// What is known of an element.
     #[must_use]
     pub fn member(&self, name: &str, element: Prefix) -> Option<&Member> {
@@ -217,12 +223,6 @@ impl Sets {
     #[must_use]
     pub fn contents(&self, name: &str) -> Option<&Contents> {
         self.contents.get(name)
-    }
-
-    /// Whether exactly this is an element of the set.
-    #[must_use]
-    pub fn has(&self, name: &str, element: &Prefix) -> bool {
-        self.contents.get(name).is_some_and(|contents| contents.elements.contains_key(element))
     }
 
     /// How many elements a set has.

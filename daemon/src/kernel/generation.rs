@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -13,12 +13,7 @@ use aya_obj::generated::{
     bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY},
 };
 use ringfence_abi::{
-    chain::ChainConsts,
-    connection::TrackConsts,
-    counter::Counter,
-    generation::{SLOTS, VARIANT_EGRESS, VARIANT_EGRESS_L3, VARIANT_INGRESS, VARIANT_INGRESS_L3, VARIANTS},
-    interface::Interface,
-    names,
+    chain::ChainConsts, connection::TrackConsts, counter::Counter, generation::SLOTS, interface::Interface, names,
 };
 use ringfence_policy::{
     compile::{AddedSet, Compiled, CompiledChain},
@@ -29,6 +24,7 @@ use super::{
     Kernel,
     added::{self, Rings},
     connections::{POOLS, Pools},
+    entrances::{ENTRANCES, Entrance},
     error::{Context as _, KernelError, Result},
     explain::Explainer,
     host::{self, AccessExplainer, generation::HostPart},
@@ -49,24 +45,6 @@ const MIN_ARENA: usize = 64;
 const RECORD: &str = "CHAINS";
 /// The same for the constants of tracking and limits.
 const RECORD_TRACK: &str = "TRACK";
-
-/// A program of a generation, and where it goes.
-struct Entrance {
-    program: &'static str,
-    // Stands in when the policy has no such chain.
-    pass: &'static str,
-    xdp: bool,
-    variant: u32,
-    chain: usize,
-}
-
-const ENTRANCES: [Entrance; 5] = [
-    Entrance { program: names::XDP_INGRESS, pass: names::PASS_XDP, xdp: true, variant: VARIANT_INGRESS, chain: 0 },
-    Entrance { program: names::TC_INGRESS, pass: names::PASS_TC, xdp: false, variant: VARIANT_INGRESS, chain: 0 },
-    Entrance { program: names::TC_INGRESS_L3, pass: names::PASS_TC, xdp: false, variant: VARIANT_INGRESS_L3, chain: 0 },
-    Entrance { program: names::TC_EGRESS, pass: names::PASS_TC, xdp: false, variant: VARIANT_EGRESS, chain: 1 },
-    Entrance { program: names::TC_EGRESS_L3, pass: names::PASS_TC, xdp: false, variant: VARIANT_EGRESS_L3, chain: 1 },
-];
 
 /// A generation in the kernel. Dropping it leaves it there; see [`Kernel::unload`].
 #[derive(Debug)]
@@ -254,19 +232,6 @@ impl Kernel {
         used.extend([word.current, word.previous]);
         (0..SLOTS as u8).find(|slot| !used.contains(slot)).ok_or(KernelError::NoSlot)
     }
-
-    fn clear_slot(&self, slot: u8) -> Result<()> {
-        host::generation::clear_slot(self, slot)?;
-        for entrance in &ENTRANCES {
-            let removed = self.programs(entrance).remove(&index(slot, entrance));
-            removed.context(|| format!("cannot clear slot {slot}"))?;
-        }
-        Ok(())
-    }
-
-    fn programs(&self, entrance: &Entrance) -> &Table<u32, u32> {
-        if entrance.xdp { &self.maps.xdp } else { &self.maps.tc }
-    }
 }
 
 /// A generation that is not whole yet; dropping it removes what there is of it.
@@ -361,14 +326,6 @@ impl Drop for Staging<'_> {
     }
 }
 
-impl Kernel {
-    fn set_program(&self, entrance: &Entrance, slot: u8, program: BorrowedFd<'_>) -> Result<()> {
-        let number = program.as_raw_fd().cast_unsigned();
-        let set = self.programs(entrance).set(&index(slot, entrance), &number);
-        set.context(|| format!("cannot put {} into slot {slot}", entrance.program))
-    }
-}
-
 /// Opens the generation's object over the maps that are pinned in `directory`.
 pub(super) fn open_object(
     kernel: &Kernel,
@@ -392,10 +349,6 @@ pub(super) fn open_object(
         (names::EXPLAIN, sys::bytes(&explain)),
     ];
     NETWORK.open(&kernel.pins, &pinned, &globals)
-}
-
-fn index(slot: u8, entrance: &Entrance) -> u32 {
-    slot as u32 * VARIANTS + entrance.variant
 }
 
 /// No chain has the verdict 0: it stands for a chain that the policy does not have.

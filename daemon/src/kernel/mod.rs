@@ -17,6 +17,7 @@ mod clsact;
 mod connections;
 mod dispatchers;
 mod dynamic;
+mod entrances;
 mod error;
 mod explain;
 mod features;

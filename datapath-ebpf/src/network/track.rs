@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_coarse_n
 use ringfence_abi::{
     chain::{IP_FRAGMENT, STATE_ESTABLISHED, STATE_INVALID, STATE_NEW, STATE_RELATED, STATE_UNKNOWN},
     connection::{
-        Connection, FLAG_MARK, FLAG_OUTBOUND, Fragment, FragmentKey, KILLED, Key, LINE_BITS, TCP_CLOSING, same_time,
+        Connection, FLAG_MARK, FLAG_OUTBOUND, FLAG_REFUSED, Fragment, FragmentKey, KILLED, Key, LINE_BITS, TCP_CLOSING, same_time,
         stamp,
     },
     counter,
@@ -70,6 +70,15 @@ pub struct Look {
     pub tally: Tally,
     /// The state that an explanation asks for.
     pub said: Option<u32>,
+}
+
+/// Nothing is known of the packet, and nothing is to be kept, until [`look`] has looked: what is on the floor is not.
+#[inline(always)]
+pub fn begin_packet() {
+    if let Some(scratch) = scratch() {
+        // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
+        unsafe { (*scratch).track.wish = LEAVE };
+    }
 }
 
 /// What was found.
@@ -173,7 +182,8 @@ fn connection(look: Look, fields: &Fields, deep: &Deep, track: &mut Track) -> Lo
     if let Some(found) = CONNECTIONS.get_ptr_mut(&track.key) {
         // SAFETY: a value of the map; other CPUs may write the same connection, whose numbers are not exact then.
         let connection = unsafe { &mut *found };
-        let again = track.segment.opens() && connection.state >= TCP_CLOSING && connection.state != KILLED;
+        let over = connection.state >= TCP_CLOSING && connection.state != KILLED;
+        let again = track.segment.opens() && (over || connection.flags & FLAG_REFUSED != 0);
         if connection.expires > track.now && !again {
             return known(look, track, connection, Pool::Established);
         }
@@ -182,18 +192,28 @@ fn connection(look: Look, fields: &Fields, deep: &Deep, track: &mut Track) -> Lo
     if let Some(found) = HALF_IN.get_ptr_mut(&track.key) {
         // SAFETY: as above.
         let connection = unsafe { &mut *found };
-        if connection.expires > track.now {
+        if connection.expires > track.now && !begins_anew(track, connection, Pool::In) {
             return known(look, track, connection, Pool::In);
         }
     }
     if let Some(found) = HALF_OUT.get_ptr_mut(&track.key) {
         // SAFETY: as above.
         let connection = unsafe { &mut *found };
-        if connection.expires > track.now {
+        if connection.expires > track.now && !begins_anew(track, connection, Pool::Out) {
             return known(look, track, connection, Pool::Out);
         }
     }
     Looked::State(track::state_without(&track.segment))
+}
+
+/// Whether a packet begins what was refused before; then that is forgotten.
+#[inline(always)]
+fn begins_anew(track: &Track, connection: &Connection, pool: Pool) -> bool {
+    let anew = track.segment.opens() && connection.flags & FLAG_REFUSED != 0;
+    if anew {
+        forget(&track.key, pool);
+    }
+    anew
 }
 
 /// Whether there is a connection, whatever its pool.
@@ -207,8 +227,8 @@ fn is_known(key: &Key, now: u64) -> bool {
     }
 }
 
-/// A packet of a known connection. If the connection's first packet would not be let through any more, the connection is
-/// forgotten, and the packet is one of no connection.
+/// A packet of a known connection. If the connection's first packet would not be let through any more, it is one of no
+/// connection, and begins none.
 #[inline(always)]
 fn known(look: Look, track: &mut Track, connection: &mut Connection, pool: Pool) -> Looked {
     if connection.state == KILLED {
@@ -229,15 +249,20 @@ fn known(look: Look, track: &mut Track, connection: &mut Connection, pool: Pool)
     }
     if !same_time(connection.judged, track.stamp) {
         put_again(track, connection);
-        if !rejudge(connection.flags & FLAG_OUTBOUND != 0) {
-            forget(&track.key, pool);
-            return Looked::State(track::state_without(&track.segment));
+        if rejudge(connection.flags & FLAG_OUTBOUND != 0) {
+            connection.flags &= !FLAG_REFUSED;
+        } else {
+            connection.flags |= FLAG_REFUSED;
         }
         connection.judged = track.stamp;
         if limit::notes() {
             connection.limits = track.noted;
             track.noted = [0; MAX_NOTED];
         }
+    }
+    if connection.flags & FLAG_REFUSED != 0 {
+        track.wish = LEAVE;
+        return Looked::State(track::state_without(&track.segment));
     }
     Looked::State(STATE_ESTABLISHED)
 }

@@ -23,6 +23,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use ringfence_api::{Hook, Status};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
@@ -167,6 +168,13 @@ impl Daemon {
         Ok(self.child.as_ref().context("the daemon does not run")?.id())
     }
 
+    /// Kilobytes of the daemon's memory.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// Whether the daemon has been killed by somebody else than this value; then it can be started again.
     pub fn was_killed(&mut self) -> Result<bool> {
         let Some(status) = self.child.as_mut().context("the daemon does not run")?.try_wait()? else {
@@ -242,6 +250,13 @@ impl Daemon {
             ensure!(found < expected && Instant::now() < end, "{chain} {name} is {found}, not {expected}: {now:?}");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The hook that judges what arrives.
+    pub fn ingress(&self) -> Result<Hook> {
+        let status: Status = self.json(&["status"])?;
+        let hook = status.halves.network.hooks.into_iter().find(|hook| hook.hook == "ingress");
+        hook.context("no ingress hook")
     }
 
     /// All counters, by `ringctl rules --json`.

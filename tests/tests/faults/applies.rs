@@ -141,13 +141,6 @@ fn a_diff_names_each_rule_that_changes_and_where_it_stands() -> Result<()> {
     Ok(())
 }
 
-/// Kilobytes of the daemon's memory.
-fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
 /// What `have` says once it says the same for a while: the connection of the last request is closed, and what the kernel
 /// frees after a grace period is gone.
 fn settled<T: PartialEq>(have: impl Fn() -> Result<T>) -> Result<T> {
@@ -188,12 +181,12 @@ fn a_thousand_applies_leave_nothing_behind() -> Result<()> {
         apply(round)?;
     }
     let traffic = Traffic::start(&scene.site)?;
-    let (before, memory, begin) = (settled(&have)?, resident(pid)?, Instant::now());
+    let (before, memory, begin) = (settled(&have)?, scene.daemon.resident()?, Instant::now());
     for round in WARM..WARM + APPLIES {
         apply(round)?;
     }
     let took = begin.elapsed();
-    let (after, grown) = (settled(&have)?, resident(pid)?.saturating_sub(memory));
+    let (after, grown) = (settled(&have)?, scene.daemon.resident()?.saturating_sub(memory));
     println!("{APPLIES} applies in {took:?}; {memory} kB and {grown} kB more; {before:?}, {after:?}");
     traffic.end()?.is_whole(APPLIES)?;
     // Threads of the runtime come and go with the load: not one for each apply.

@@ -1,7 +1,7 @@
 //! Packets that flow during a test, each known by its number.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use anyhow::{Result, anyhow, ensure};
 use ringfence_tests::{
     netns::{CLIENT, SERVER, Site},
-    traffic::PATIENCE,
+    traffic::{PATIENCE, inbox, outbox, send_surely},
 };
 
 /// Every policy of these tests accepts it.
@@ -25,12 +24,12 @@ pub const EITHER: [u16; 2] = [1001, 1002];
 pub const CLOSED: u16 = 9;
 
 const PORTS: [u16; 4] = [OPEN, EITHER[0], EITHER[1], CLOSED];
-/// Enough for every packet of a test: one that was accepted must not be lost after that.
-const BUFFER: usize = 64 << 20;
 
 /// A thread that sends one packet to each port, round after round, and one for each port that notes what arrives.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
+    /// Who receives ends after who sends, however long that takes.
+    all_sent: Arc<AtomicBool>,
     rounds: Arc<AtomicUsize>,
     newest: Arc<[AtomicUsize; 4]>,
     sender: JoinHandle<Result<()>>,
@@ -47,22 +46,22 @@ pub struct Seen {
 impl Traffic {
     /// Begins.
     pub fn start(site: &Site) -> Result<Self> {
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let [stop, all_sent] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let rounds = Arc::new(AtomicUsize::new(0));
         let newest = Arc::new([const { AtomicUsize::new(0) }; 4]);
         site.client.neighbour("eth0", SERVER.0, site.server.mac("eth0")?)?;
         let mut receivers = Vec::new();
         for (index, port) in PORTS.into_iter().enumerate() {
-            let socket = site.server.run(|| UdpSocket::bind((SERVER.0, port)))??;
-            setsockopt(&socket, RcvBufForce, &BUFFER).context("cannot have a large buffer")?;
-            let (stop, newest) = (Arc::clone(&stop), Arc::clone(&newest));
-            receivers.push(thread::spawn(move || receive(&socket, &stop, &newest[index])));
+            let socket = inbox(&site.server, SocketAddr::new(SERVER.0.into(), port))?;
+            let (all_sent, newest) = (Arc::clone(&all_sent), Arc::clone(&newest));
+            receivers.push(thread::spawn(move || receive(&socket, &all_sent, &newest[index])));
         }
-        let socket = site.client.run(|| UdpSocket::bind((CLIENT.0, 0)))??;
+        let socket = outbox(&site.client, SocketAddrV4::new(CLIENT.0, 0))?;
         let sender = {
             let (stop, rounds) = (Arc::clone(&stop), Arc::clone(&rounds));
             thread::spawn(move || send(&socket, &stop, &rounds))
         };
-        Ok(Self { stop, rounds, newest, sender, receivers })
+        Ok(Self { stop, all_sent, rounds, newest, sender, receivers })
     }
 
     /// Waits until packets sent from now on have arrived, and says which of [`EITHER`] is accepted.
@@ -100,7 +99,9 @@ impl Traffic {
         self.flow()?;
         self.stop.store(true, Ordering::SeqCst);
         let panicked = |_| anyhow!("a thread of the traffic panicked");
-        self.sender.join().map_err(panicked)??;
+        let ended = self.sender.join();
+        self.all_sent.store(true, Ordering::SeqCst);
+        ended.map_err(panicked)??;
         let arrived =
             self.receivers.into_iter().map(|receiver| receiver.join().map_err(panicked)?).collect::<Result<_>>()?;
         Ok(Seen { rounds: self.rounds.load(Ordering::SeqCst), arrived })
@@ -158,7 +159,7 @@ fn send(socket: &UdpSocket, stop: &AtomicBool, rounds: &AtomicUsize) -> Result<(
     while !stop.load(Ordering::SeqCst) {
         let round = rounds.load(Ordering::SeqCst);
         for port in PORTS {
-            socket.send_to(&round.to_le_bytes(), SocketAddr::new(SERVER.0.into(), port)).context("cannot send")?;
+            send_surely(socket, &round.to_le_bytes(), SocketAddr::new(SERVER.0.into(), port))?;
         }
         rounds.store(round + 1, Ordering::SeqCst);
         thread::sleep(Duration::from_micros(500));
@@ -166,7 +167,7 @@ fn send(socket: &UdpSocket, stop: &AtomicBool, rounds: &AtomicUsize) -> Result<(
     Ok(())
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool, newest: &AtomicUsize) -> Result<Vec<bool>> {
+fn receive(socket: &UdpSocket, all_sent: &AtomicBool, newest: &AtomicUsize) -> Result<Vec<bool>> {
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut arrived = Vec::new();
     let mut bytes = [0; 8];
@@ -181,7 +182,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, newest: &AtomicUsize) -> Resul
                 newest.store(round, Ordering::SeqCst);
             }
             Ok(length) => return Err(anyhow!("{length} bytes from somebody else")),
-            Err(_) if stop.load(Ordering::SeqCst) => return Ok(arrived),
+            Err(_) if all_sent.load(Ordering::SeqCst) => return Ok(arrived),
             Err(_) => {}
         }
     }

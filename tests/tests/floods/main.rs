@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kinds::{Kind, PING, PINGERS, POLICY, SYN};
-use ringfence_api::{Connections, Status};
+use ringfence_api::{Connections, Pool, Status};
 use ringfence_tests::{
     daemon::{Counters, Daemon},
     netns::{CLIENT, Site, Volley, Witness, families},
@@ -73,13 +73,6 @@ fn judged(counters: &Counters) -> u64 {
     counters.lines().iter().filter(|line| line.chain == "ingress" && decides(&line.name)).map(|line| line.packets).sum()
 }
 
-/// Kilobytes of a process's memory.
-fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
 #[test]
 fn business_goes_on_nothing_leaks_and_the_sums_are_exact() -> Result<()> {
     // What an allocator may come to hold on to, for the answers to `ringctl` too.
@@ -87,8 +80,7 @@ fn business_goes_on_nothing_leaks_and_the_sums_are_exact() -> Result<()> {
     let site = Site::new()?;
     site.client.beside("eth0", DEVICE)?;
     let daemon = Daemon::start(&site.server, POLICY)?;
-    let status: Status = daemon.json(&["status"])?;
-    let hook = status.halves.network.hooks.iter().find(|hook| hook.hook == "ingress").context("no ingress")?;
+    let hook = daemon.ingress()?;
     ensure!(hook.how.as_deref() == Some("xdp-native"), "a packet socket would see what is refused: {hook:?}");
     let mut kinds = kinds::all(site.server.mac("eth0")?)?;
     let witnesses: Vec<Witness> =
@@ -100,7 +92,7 @@ fn business_goes_on_nothing_leaks_and_the_sums_are_exact() -> Result<()> {
     };
     let (quiet, came) = (daemon.counters()?, site.server.statistic("eth0", "rx_packets")?);
     let transfers = Transfers::start(&site)?;
-    let (before, held, memory) = (daemon.counters()?, have()?, resident(daemon.pid()?)?);
+    let (before, held, memory) = (daemon.counters()?, have()?, daemon.resident()?);
     let device = |figure: &str| site.client.statistic(DEVICE, figure);
     let (left, lost) = (device("tx_packets")?, device("tx_dropped")?);
 
@@ -144,7 +136,7 @@ fn business_goes_on_nothing_leaks_and_the_sums_are_exact() -> Result<()> {
     business_was_done(&lasting, &new)?;
     nothing_is_left(&daemon, &lasting, &new)?;
     ensure!(counted(&after, &before, &["connection/full", "limit/full", "tables", "continuations", "default"])? == 0);
-    let (held_after, grown) = (have()?, resident(daemon.pid()?)?.saturating_sub(memory));
+    let (held_after, grown) = (have()?, daemon.resident()?.saturating_sub(memory));
     ensure!(held == held_after, "{held:?} became {held_after:?}");
     ensure!(grown <= SLACK, "{memory} kB became {grown} kB more");
     Ok(())
@@ -193,6 +185,7 @@ fn nothing_is_left(daemon: &Daemon, lasting: &[Done], new: &[Done]) -> Result<()
     }
     for size in &proven.pools {
         ensure!(size.connections <= size.capacity, "{size:?}");
+        ensure!(size.pool != Pool::HalfOut || size.connections == 0, "this host began nothing: {size:?}");
     }
     let status: Status = daemon.json(&["status"])?;
     ensure!(status.exit_code() == 0 && status.lost.values().all(|&lost| lost == 0), "{status:?}");

@@ -59,9 +59,8 @@ fn a_bounded_list_begins_with_the_callers_own_session() {
 
 /// A thousand services, each open to a network of its own; and a set of those who are not let in anywhere.
 fn services() -> Policy {
-    let rules: String = (0..1_000)
-        .map(|i| format!("      - accept: {{proto: tcp, port: {}, from: 10.{}.0.0/16}}\n", 1_000 + i, i % 250))
-        .collect();
+    let rule = |i: u32| format!("      - accept: {{proto: tcp, port: {}, from: 10.{}.0.0/16}}\n", 1_000 + i, i % 250);
+    let rules = (0..1_000).map(rule).collect::<Vec<_>>().concat();
     policy(&format!(
         "
   ingress:
@@ -109,7 +108,10 @@ fn a_full_pool_is_judged_by_a_large_policy() {
         assert_eq!(shown.judged, u64::from(DEFAULT_CAPACITY));
         // Those to another network's port, and of the others those in jail.
         let odd = u64::from(DEFAULT_CAPACITY) / 2;
-        let all = |number: &u32| number % 2 == 0 && (number % 250 == 2 || number % 250 == 4 && number >> 8 & 0xff == 0);
+        let all = |number: &u32| {
+            let (network, host) = (number % 250, number >> 8 & 0xff);
+            number.is_multiple_of(2) && (network == 2 || network == 4 && host == 0)
+        };
         let jailed = (0..DEFAULT_CAPACITY).filter(all).count() as u64;
         assert_eq!(shown.total, odd + jailed);
         kernel.unload(loaded).unwrap();
