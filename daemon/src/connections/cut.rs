@@ -42,7 +42,7 @@ impl Daemon {
             followed.map(Loaded::pools).transpose()?
         };
         let network = watch::lock(&self.network).clone();
-        let entries = EntryTable::new(self.dynamic().entries());
+        let entries = EntryTable::new(self.known().entries());
         let (now, boot) = (clock(), boot_now());
         let after = {
             let demand = &candidate.demand;

@@ -22,6 +22,9 @@ const SMALL: u64 = 16 << 20;
 /// Elements that rules added in one record.
 const RECORD: usize = 16_384;
 
+/// An element, and until when.
+pub type Timed = (Prefix, Option<Expiry>);
+
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,7 +63,7 @@ pub enum Event {
         /// The set.
         set: String,
         /// The elements, and until when.
-        elements: Vec<(Prefix, Option<Expiry>)>,
+        elements: Vec<Timed>,
         /// Which rule.
         reason: Option<String>,
     },
@@ -100,11 +103,11 @@ impl Event {
 
     /// Elements that a rule added, in records that are not too long.
     #[must_use]
-    pub fn learned(set: &str, reason: Option<&Arc<str>>, elements: &[(Prefix, Option<Expiry>)]) -> Vec<Self> {
-        let record = |elements: &[(Prefix, Option<Expiry>)]| Self::Learned {
+    pub fn learned(set: &str, reason: Option<&Arc<str>>, elements: &[Timed]) -> Vec<Self> {
+        let record = |elements: &[Timed]| Self::Learned {
             set: set.to_owned(),
             elements: elements.to_vec(),
-            reason: reason.map(|reason| reason.to_string()),
+            reason: reason.map(ToString::to_string),
         };
         elements.chunks(RECORD).map(record).collect()
     }
@@ -254,7 +257,7 @@ impl Log {
 
 /// What rules added to a set, each rule's together.
 fn learned(sets: &Sets, name: &str) -> Vec<Event> {
-    let mut rules: BTreeMap<Option<&Arc<str>>, Vec<(Prefix, Option<Expiry>)>> = BTreeMap::new();
+    let mut rules: BTreeMap<Option<&Arc<str>>, Vec<Timed>> = BTreeMap::new();
     for (element, member) in sets.elements(name, None).filter(|(_, member)| member.is_by_rule()) {
         rules.entry(member.reason.as_ref()).or_default().push((element, member.expiry));
     }

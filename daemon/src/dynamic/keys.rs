@@ -38,13 +38,8 @@ pub fn element(set: u16, prefix: Prefix) -> ElementKey {
 /// The element of a key; `None`: its family or length is none.
 #[must_use]
 pub fn prefix(key: &ElementKey) -> Option<Prefix> {
-    let [high, low] = key.address;
-    let address = match key.family {
-        V4 => IpAddr::V4(Ipv4Addr::from_bits((high >> 32) as u32)),
-        V6 => IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))),
-        _ => return None,
-    };
-    Prefix::new(address, key.length)
+    let known = key.family == V4 || key.family == V6;
+    known.then(|| Prefix::new(address(key.address, key.family == V4), key.length)).flatten()
 }
 
 /// Whether some address is in both.

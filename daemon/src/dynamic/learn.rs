@@ -2,14 +2,15 @@
 //!
 //! The kernel is ahead of the daemon here: whatever answers or changes by sets looks at the rings first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, MutexGuard};
 
 use ringfence_abi::dynamic::{Element, ElementKey};
 use ringfence_abi::limit::Added;
 use ringfence_api::Prefix;
 
-use super::journal::Event;
+use super::contents::Contents;
+use super::journal::{Event, Timed};
 use super::sets::{Member, Sets};
 use super::{Dynamic, keys};
 use crate::clock::{Expiry, boot_now};
@@ -193,10 +194,11 @@ impl Dynamic {
     /// Takes over what the kernel has and no ring says any more: two CPUs that add at once may take one place more than there
     /// are, and then nobody knows of the oldest element.
     fn search(&mut self, kernel: &Kernel, ring: &Ring, listed: &[(ElementKey, Element)], now: u64) -> Result<()> {
+        let unsure: HashSet<Prefix> = ring.unsure.iter().map(|(noted, ..)| noted.element).collect();
         let (mut stray, mut expired) = (Vec::new(), Vec::new());
         for (key, present) in listed {
             let Some(element) = keys::prefix(key) else { continue };
-            let known = self.sets.member(&ring.set, element).is_some() || ring.is_unsure(element);
+            let known = self.sets.member(&ring.set, element).is_some() || unsure.contains(&element);
             if known || kernel.element(key)? != Some(*present) {
                 continue;
             }
@@ -214,7 +216,7 @@ impl Dynamic {
     }
 
     fn take_over(&mut self, kernel: &Kernel, ring: &Ring, come: &[(Noted, u64)], reasons: &[Arc<str>]) -> Result<()> {
-        let mut rules: BTreeMap<u64, Vec<(Prefix, Option<Expiry>)>> = BTreeMap::new();
+        let mut rules: BTreeMap<u64, Vec<Timed>> = BTreeMap::new();
         let mut forbidden = Vec::new();
         for (noted, line) in come {
             let known = self.sets.member(&ring.set, noted.element);
@@ -234,10 +236,12 @@ impl Dynamic {
         }
         // Whose name nobody kept.
         let some: Arc<str> = "a rule".into();
+        let reason = |line: u64| usize::try_from(line).ok().and_then(|line| reasons.get(line)).unwrap_or(&some);
+        let record = |(line, elements): (&u64, &Vec<_>)| Event::learned(&ring.set, Some(reason(*line)), elements);
+        // In force already: a disk that is full does not change that.
+        self.log.follow(&rules.iter().flat_map(record).collect::<Vec<_>>());
         for (line, elements) in &rules {
-            let reason = usize::try_from(*line).ok().and_then(|line| reasons.get(line)).unwrap_or(&some);
-            // In force already: a disk that is full does not change that.
-            self.log.follow(&Event::learned(&ring.set, Some(reason), elements));
+            let reason = reason(*line);
             for (element, expiry) in elements {
                 let member = Member { expiry: *expiry, reason: Some(Arc::clone(reason)), by: None };
                 self.sets.insert(&ring.set, &[*element], &member);
@@ -258,7 +262,7 @@ impl Dynamic {
             followed.flat_map(|followed| &followed.sets).map(|ring| (ring.set.clone(), ring.id)).collect();
         for (set, id) in sets {
             let mut gone = Vec::new();
-            for (element, _) in self.sets.contents(&set).into_iter().flat_map(|contents| contents.oldest_by_rules()) {
+            for (element, _) in self.sets.contents(&set).into_iter().flat_map(Contents::oldest_by_rules) {
                 if kernel.element(&keys::element(id, element))?.is_none() {
                     gone.push(element);
                 }
@@ -315,10 +319,6 @@ impl Ring {
         self.unsure = still;
         self.live.extend(news.come.iter().map(|(noted, _)| *noted));
         Ok(())
-    }
-
-    fn is_unsure(&self, element: Prefix) -> bool {
-        self.unsure.iter().any(|(noted, ..)| noted.element == element)
     }
 
     fn key(&self, noted: &Noted) -> ElementKey {

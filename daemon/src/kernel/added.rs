@@ -51,7 +51,7 @@ struct Ring {
 pub struct Rings {
     states: Words,
     places: Words,
-    rings: Vec<Ring>,
+    sets: Vec<Ring>,
 }
 
 /// How far a ring has been read.
@@ -104,7 +104,7 @@ impl Rings {
         let rings: Vec<Ring> = record.words().chunks_exact(WORDS).map(ring).collect();
         let states = map(directory, names::ADD_STATES, STATE, track.adding)?;
         let places = map(directory, names::ADDED, PLACE, track.added)?;
-        Self::new(states, places, rings).map(|rings| Some(Arc::new(rings)))
+        Self::new(states, places, rings).map(|all| Some(Arc::new(all)))
     }
 
     fn new(states: Words, places: Words, rings: Vec<Ring>) -> Result<Self> {
@@ -117,20 +117,22 @@ impl Rings {
                 source,
             });
         }
-        Ok(Self { states, places, rings })
+        Ok(Self { states, places, sets: rings })
     }
 
     /// The kernel's ids of the sets, in the order of their rings.
     pub fn sets(&self) -> impl Iterator<Item = u16> {
-        self.rings.iter().map(|ring| ring.set)
+        self.sets.iter().map(|ring| ring.set)
     }
 
     /// How many elements of a ring are forgotten again: those up to this number.
+    #[must_use]
     pub fn tail(&self, ring: usize) -> u64 {
         self.state(ring, offset_of!(AddState, tail)).load(Ordering::SeqCst)
     }
 
     /// How many places of a ring are in use.
+    #[must_use]
     pub fn used(&self, ring: usize) -> u64 {
         let tail = self.tail(ring);
         self.state(ring, offset_of!(AddState, head)).load(Ordering::SeqCst).saturating_sub(tail)
@@ -142,10 +144,11 @@ impl Rings {
     }
 
     /// What was added since the last look and is not forgotten yet, oldest first.
+    #[must_use]
     pub fn look(&self, ring: usize, position: &mut Position) -> Vec<Added> {
         let tail = self.tail(ring);
         let head = self.state(ring, offset_of!(AddState, head)).load(Ordering::SeqCst);
-        let oldest = tail.max(head.saturating_sub(self.rings[ring].capacity));
+        let oldest = tail.max(head.saturating_sub(self.sets[ring].capacity));
         let mut added = Vec::new();
         let again: Vec<u64> = std::mem::take(&mut position.unwritten);
         position.missed |= oldest > position.seen || again.iter().any(|number| *number <= oldest);
@@ -161,15 +164,14 @@ impl Rings {
         added
     }
 
-    /// Enters elements that the set has already, oldest first, into a ring whose programs are not in force yet; how many
-    /// there was room for.
-    pub fn seed(&self, ring: usize, elements: &[(ElementKey, u64)]) -> u64 {
-        let room = elements.len().min(self.rings[ring].capacity as usize);
+    /// Enters elements that the set has already, oldest first, into a ring whose programs are not in force yet, as many
+    /// as there is room for.
+    pub fn seed(&self, ring: usize, elements: &[(ElementKey, u64)]) {
+        let room = elements.len().min(self.sets[ring].capacity as usize);
         for ((key, expires), number) in elements[..room].iter().zip(1..) {
             self.write(ring, &Added { key: *key, expires: *expires, line: NO_LINE, number });
         }
         self.state(ring, offset_of!(AddState, head)).store(room as u64, Ordering::SeqCst);
-        room as u64
     }
 
     fn read(&self, ring: usize, number: u64) -> Reading {
@@ -187,7 +189,7 @@ impl Rings {
             number,
         };
         let head = self.state(ring, offset_of!(AddState, head)).load(Ordering::SeqCst);
-        if head >= number + self.rings[ring].capacity { Reading::Gone } else { Reading::Whole(added) }
+        if head >= number + self.sets[ring].capacity { Reading::Gone } else { Reading::Whole(added) }
     }
 
     fn write(&self, ring: usize, added: &Added) {
@@ -202,7 +204,7 @@ impl Rings {
     }
 
     fn place(&self, ring: usize, number: u64) -> &[AtomicU64] {
-        let Ring { base, capacity, .. } = self.rings[ring];
+        let Ring { base, capacity, .. } = self.sets[ring];
         let first = (base + ((number - 1) % capacity) as usize) * PLACE;
         &self.places.words()[first..first + PLACE]
     }
@@ -234,8 +236,7 @@ fn decode([high, low, last]: [u64; 3]) -> ElementKey {
 }
 
 #[cfg(test)]
-#[allow(missing_docs)]
-pub mod tests {
+pub(crate) mod tests {
     use std::os::fd::OwnedFd;
 
     use ringfence_abi::dynamic::{Element, V4};
@@ -248,7 +249,7 @@ pub mod tests {
     }
 
     /// Rings of these sets and capacities, in maps of their own.
-    pub fn rings(sets: &[(u16, u32)]) -> Arc<Rings> {
+    pub(crate) fn rings(sets: &[(u16, u32)]) -> Arc<Rings> {
         let mut places = 0;
         let ring = |&(set, capacity): &(u16, u32)| {
             let ring = Ring { set, base: places, capacity: capacity.into() };
@@ -265,19 +266,19 @@ pub mod tests {
 
     impl Rings {
         /// Takes the next number, as a program does.
-        pub fn take(&self, ring: usize) -> u64 {
+        pub(crate) fn take(&self, ring: usize) -> u64 {
             self.state(ring, offset_of!(AddState, head)).fetch_add(1, Ordering::SeqCst) + 1
         }
 
         /// Notes an element, as a program does.
-        pub fn add(&self, ring: usize, key: ElementKey, expires: u64, line: u64) -> u64 {
+        pub(crate) fn add(&self, ring: usize, key: ElementKey, expires: u64, line: u64) -> u64 {
             let number = self.take(ring);
             self.write(ring, &Added { key, expires, line, number });
             number
         }
 
         /// Forgets the oldest, as a program does; which one that was.
-        pub fn give_way(&self, ring: usize) -> ElementKey {
+        pub(crate) fn give_way(&self, ring: usize) -> ElementKey {
             let tail = self.state(ring, offset_of!(AddState, tail)).fetch_add(1, Ordering::SeqCst);
             let key = offset_of!(Added, key) / 8;
             let place = self.place(ring, tail + 1);
@@ -285,14 +286,14 @@ pub mod tests {
         }
 
         /// What the programs reckon with.
-        pub fn others(&self, ring: usize) -> u64 {
+        pub(crate) fn others(&self, ring: usize) -> u64 {
             self.state(ring, offset_of!(AddState, others)).load(Ordering::SeqCst)
         }
     }
 
     impl Kernel {
         /// Puts an element into a set, as a program does that has noted it.
-        pub fn program_adds(&self, key: ElementKey, expires: u64) {
+        pub(crate) fn program_adds(&self, key: ElementKey, expires: u64) {
             let bits = &self.maps.set_lengths.words()[usize::from(key.set) * 4..];
             let (word, bit) = if key.family == V4 { (0, 1 << 32) } else { (3, 1) };
             bits[word].fetch_or(bit, Ordering::SeqCst);
@@ -300,7 +301,7 @@ pub mod tests {
         }
 
         /// Takes the oldest of a ring out of its set, as a program does that needs room.
-        pub fn program_evicts(&self, rings: &Rings, ring: usize) {
+        pub(crate) fn program_evicts(&self, rings: &Rings, ring: usize) {
             self.maps.elements.remove(&rings.give_way(ring)).unwrap();
         }
     }
@@ -371,7 +372,7 @@ pub mod tests {
     #[test]
     fn seeds_stand_first_and_as_many_as_there_is_room_for() {
         let rings = rings(&[(1, 2)]);
-        assert_eq!(rings.seed(0, &[(key(1), 5), (key(2), 6), (key(3), 7)]), 2);
+        rings.seed(0, &[(key(1), 5), (key(2), 6), (key(3), 7)]);
         assert_eq!(rings.used(0), 2);
         let added = rings.look(0, &mut Position::default());
         assert_eq!(added[1], Added { key: key(2), expires: 6, line: NO_LINE, number: 2 });

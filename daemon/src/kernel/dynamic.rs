@@ -115,7 +115,9 @@ impl Lengths {
         }
         // Bit by bit: the programs of a generation in force may set one at this very moment.
         let mut hosts = [0; LENGTHS];
-        HOSTS.iter().for_each(|slot| hosts[*slot] = 1);
+        for slot in HOSTS {
+            hosts[slot] = 1;
+        }
         let shared = bits(&hosts).into_iter().cycle();
         for ((word, bits), shared) in maps.set_lengths.words().iter().zip(counts.sets.iter().flat_map(bits)).zip(shared)
         {

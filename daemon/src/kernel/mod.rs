@@ -46,7 +46,7 @@ use std::{
 use ringfence_abi::generation::CellWord;
 
 #[cfg(test)]
-pub use self::added::tests as added_tests;
+pub(crate) use self::added::tests as added_tests;
 pub use self::{
     added::{NO_LINE, Position, Rings},
     attach::{AttachReport, Attached, Device, Direction, IngressHook},

@@ -28,7 +28,9 @@ fn p(text: &str) -> Prefix {
 
 fn jail(never: &[&str]) -> [DynamicSet; 1] {
     let mut ranges = AddressRanges::default();
-    never.iter().for_each(|text| ranges.push_prefix(p(text).address(), p(text).length()));
+    for text in never {
+        ranges.push_prefix(p(text).address(), p(text).length());
+    }
     ranges.normalise();
     let never = Arc::new(ranges);
     let kind = DynamicKind::Declared { timeout: Some(60), capacity: 3, full: WhenFull::EvictOldest, never };
@@ -252,6 +254,8 @@ fn a_daemon_that_starts_learns_what_was_added_meanwhile() {
             .unwrap();
         let mut scene = scene.restart();
         scene.all_know(&["10.0.0.2", "10.0.0.3", "10.0.0.9"]);
+        // Each look puts the counts right.
+        scene.learn();
         assert_eq!((scene.kernel.element_counts(), scene.rings.others(0)), (vec![(scene.id, 3)], 1));
         scene.kernel.program_evicts(&scene.rings, 0);
         scene.learn();
