@@ -181,12 +181,12 @@ fn a_thousand_applies_leave_nothing_behind() -> Result<()> {
         apply(round)?;
     }
     let traffic = Traffic::start(&scene.site)?;
-    let (before, memory, begin) = (settled(&have)?, scene.daemon.resident()?, Instant::now());
+    let (before, memory, begin) = (settled(have)?, scene.daemon.resident()?, Instant::now());
     for round in WARM..WARM + APPLIES {
         apply(round)?;
     }
     let took = begin.elapsed();
-    let (after, grown) = (settled(&have)?, scene.daemon.resident()?.saturating_sub(memory));
+    let (after, grown) = (settled(have)?, scene.daemon.resident()?.saturating_sub(memory));
     println!("{APPLIES} applies in {took:?}; {memory} kB and {grown} kB more; {before:?}, {after:?}");
     traffic.end()?.is_whole(APPLIES)?;
     // Threads of the runtime come and go with the load: not one for each apply.
