@@ -65,7 +65,7 @@ fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
     for rules in [10, 1_000, 10_000, 65_536] {
         case(format!("{rules} rules"), workload::rules(rules), false)?;
     }
-    for rules in [10, 65_536] {
+    for rules in [10, 65_000] {
         let text = workload::stateful(rules);
         case(format!("{rules} rules and states, refused"), text.clone(), false)?;
         case(format!("{rules} rules and states, known"), text, true)?;

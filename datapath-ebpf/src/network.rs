@@ -20,6 +20,8 @@ mod fragment;
 mod holders;
 #[path = "network/host.rs"]
 mod host;
+#[path = "network/keep.rs"]
+mod keep;
 #[path = "network/limit.rs"]
 mod limit;
 #[path = "network/lookup.rs"]

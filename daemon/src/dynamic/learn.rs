@@ -23,8 +23,8 @@ use crate::state::generations::KeptLine;
 mod tests;
 
 const SECOND: u64 = 1_000_000_000;
-/// A program is at work for less than a millisecond, unless it is interrupted: the ring says already what the table of elements
-/// does not say yet.
+/// A program is at work for less than a millisecond, unless it is interrupted: what gives way is out of the ring already and not
+/// yet out of the table of elements.
 const PATIENCE: u64 = 2 * SECOND;
 /// What was missed is looked for not more often than this: the whole table of elements is listed for it.
 const PAUSE: u64 = 30 * SECOND;
@@ -158,6 +158,11 @@ impl Dynamic {
         (!self.learning.followed.is_empty()).then(|| boot_now() + SECOND)
     }
 
+    /// Whether some generation's rings are looked at.
+    pub(super) fn learns(&self) -> bool {
+        !self.learning.followed.is_empty()
+    }
+
     /// Takes over what rules added since the last look, and forgets what gave way to it.
     pub fn learn(&mut self, kernel: Option<&Kernel>) -> Result<()> {
         let Some(kernel) = kernel else { return Ok(()) };
@@ -172,9 +177,13 @@ impl Dynamic {
     fn learn_of(&mut self, kernel: &Kernel, generation: &mut Followed, now: u64) -> Result<()> {
         let Followed { rings, reasons, sets, .. } = generation;
         for (index, ring) in sets.iter_mut().enumerate() {
-            // Before the ring: what is listed and not noted there then is noted nowhere.
+            // Before the ring, and before the programs that are adding have noted it there: what is listed and not noted
+            // then is noted nowhere.
             let search = ring.position.missed && now.saturating_sub(ring.searched) >= PAUSE;
             let listed = if search { kernel.elements(ring.id)? } else { Vec::new() };
+            if search {
+                kernel.wait_for_running_programs()?;
+            }
             let news = ring.news(kernel, rings, index, now)?;
             self.forget(&ring.set, &news.gone);
             self.take_over(kernel, ring, &news.come, reasons)?;

@@ -48,7 +48,10 @@ impl Dynamic {
 
     pub(super) fn restore_set(&mut self, kernel: &Kernel, name: &str, id: u16) -> Result<()> {
         let present = kernel.elements(id)?;
-        // After the list: a program notes what it adds before it adds it, so what is listed is known then.
+        // After the list, and after the programs that were just then adding: what is listed is noted by then.
+        if self.learns() && !present.is_empty() {
+            kernel.wait_for_running_programs()?;
+        }
         self.learn(Some(kernel))?;
         let mut wanted: HashMap<ElementKey, u64> = self
             .sets

@@ -16,13 +16,14 @@ use ringfence_engine::{
 
 use crate::{
     arena::Arena,
+    keep::{self, Kept},
     limit::{self, Asking},
     lookup,
     maps::{CELL, EXPLAIN_IN, INTERFACES, consts, explaining, scratch},
     packet::Packet,
     repeat::repeat,
     report::{self, Tally},
-    track::{self, Kept, Look, Looked},
+    track::{self, Look, Looked},
 };
 
 /// One invocation of a program.
@@ -121,7 +122,7 @@ impl Kernel {
                 line: judgement.outcome.line,
                 plain: judgement.plain,
             };
-            let (goes_on, line) = track::keep(kept, fields);
+            let (goes_on, line) = keep::keep(kept, fields);
             if line != 0 {
                 self.count(line);
             }

@@ -71,7 +71,8 @@ pub fn admits(asking: Asking, number: u32) -> Said {
     // SAFETY: this CPU's own memory, which nothing else refers to while a program runs.
     let scratch = unsafe { &mut *scratch };
     let (asked, track) = (&mut scratch.asked, &mut scratch.track);
-    let found = if asking.egress { load::<true>(number, &mut asked.limit) } else { load::<false>(number, &mut asked.limit) };
+    let found =
+        if asking.egress { load::<true>(number, &mut asked.limit) } else { load::<false>(number, &mut asked.limit) };
     if found.is_none() {
         return unreadable;
     }

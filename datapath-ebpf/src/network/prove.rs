@@ -67,8 +67,11 @@ unsafe extern "C" fn step(_: u32, _: *mut c_void) -> i64 {
     }
     let egress = number & NOTED_EGRESS != 0;
     let number = u32::from(number & !NOTED_EGRESS);
-    let found =
-        if egress { limit::load::<true>(number, &mut asked.limit) } else { limit::load::<false>(number, &mut asked.limit) };
+    let found = if egress {
+        limit::load::<true>(number, &mut asked.limit)
+    } else {
+        limit::load::<false>(number, &mut asked.limit)
+    };
     if found.is_none() {
         return 0;
     }
