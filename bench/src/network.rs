@@ -2,7 +2,8 @@
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use ringfence_abi::counter::{BUILTINS, FLOOR, MALFORMED};
 use ringfenced::kernel::{Hook, Kernel, Loaded, mount_bpffs};
 
 use crate::{compile::compiled, workload};
@@ -55,6 +56,19 @@ fn measure(kernel: &Kernel, directory: &Path) -> Result<()> {
         }
         let xdp = median(kernel, Hook::XdpIngress)?;
         let tc = median(kernel, Hook::TcIngress)?;
+        // A test run's packets come from `lo`, which the floor would let through before any rule is asked.
+        let counters = loaded.counters()?;
+        let packets = |line: u32| counters.get(line as usize).map_or(0, |counter| counter.packets);
+        let floor: u64 = (FLOOR..MALFORMED).map(packets).sum();
+        ensure!(floor == 0, "{name}: {floor} packets were judged by the floor");
+        if established {
+            // The first rule is the one about connections.
+            let known = packets(BUILTINS);
+            ensure!(
+                known + 2 * SOURCES as u64 >= 2 * u64::from(REPEAT),
+                "{name}: only {known} packets were taken for a connection's"
+            );
+        }
         let ratio = nanoseconds(xdp) / nanoseconds(bare);
         println!("  {name:<34}{:>8.1}{:>12.1}{ratio:>10.1}", nanoseconds(xdp), nanoseconds(tc));
         sizes = program_sizes(kernel, &loaded)?;

@@ -18,7 +18,7 @@ const PEER: u16 = 40_000;
 /// seem to match.
 pub fn rules(rules: u32) -> String {
     let mut text = String::from(
-        "ringfence: 1\nnetwork:\n  interfaces: [lo]\n  ingress:\n    default: drop\n    stateless: true\n    rules:\n",
+        "ringfence: 1\nnetwork:\n  interfaces: [lo]\n  floor: {loopback: false}\n  ingress:\n    default: drop\n    stateless: true\n    rules:\n",
     );
     let mut random = Random(1);
     for rule in 0..rules {
@@ -66,7 +66,7 @@ pub fn connection(peer: Ipv4Addr, port: u16) -> (Key, Connection) {
 /// A policy of one rule over a file of prefixes.
 pub fn big_set(file: &std::path::Path) -> String {
     format!(
-        "ringfence: 1\nsets:\n  feed: {{file: {}}}\nnetwork:\n  interfaces: [lo]\n  ingress:\n    default: accept\n    \
+        "ringfence: 1\nsets:\n  feed: {{file: {}}}\nnetwork:\n  interfaces: [lo]\n  floor: {{loopback: false}}\n  ingress:\n    default: accept\n    \
          rules:\n      - drop: {{from: $feed}}\n",
         file.display()
     )
