@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -16,7 +15,7 @@ use ringfence_api::{ApplyAnswer, CutConnection, CutConnections};
 use ringfence_tests::{
     daemon::Daemon,
     netns::{CLIENT, Host, SERVER, STRANGER, Site},
-    traffic::{PATIENCE, SILENCE},
+    traffic::{PATIENCE, SILENCE, crosses},
 };
 
 /// Three services and all that this host asks for.
@@ -103,18 +102,6 @@ impl Pair {
     /// Port of whoever began it.
     fn port(&self) -> Result<u16> {
         Ok(self.near.local_addr()?.port())
-    }
-}
-
-/// Whether what is written at one end is read at the other within `patience`.
-fn crosses(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> Result<bool> {
-    to.set_read_timeout(Some(patience))?;
-    from.write_all(b"word")?;
-    let mut bytes = [0; 4];
-    match to.read_exact(&mut bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 

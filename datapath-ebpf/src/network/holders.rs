@@ -6,7 +6,7 @@ use core::{arch::asm, ffi::c_void, ptr};
 
 use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_get_prandom_u32};
 use ringfence_abi::{
-    connection::{Connection, KILLED, Key, TCP_CLOSED},
+    connection::{Connection, FLAG_REFUSED, KILLED, Key, TCP_CLOSED},
     limit::{Holder, HolderKey, LimitKey, PROBES, TAKEN},
 };
 
@@ -117,7 +117,8 @@ fn over(holder: *mut Holder, now: u64) -> Option<u64> {
     }
     // SAFETY: read at once; a connection that goes meanwhile makes a stale answer, not a wrong access.
     let lives = unsafe { CONNECTIONS.get(key) }.is_some_and(|one: &Connection| {
-        one.created == created && one.expires > now && one.state != TCP_CLOSED && one.state != KILLED
+        let goes_on = one.state != TCP_CLOSED && one.state != KILLED && one.flags & FLAG_REFUSED == 0;
+        one.created == created && one.expires > now && goes_on
     });
     (!lives).then_some(created)
 }

@@ -185,3 +185,25 @@ fn what_this_host_begins_is_counted_too() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_is_refused_holds_no_place() -> Result<()> {
+    let scene = Scene::new(&policy("", FEW))?;
+    let (server, [client, _]) = (SERVER.0.into(), families(CLIENT));
+    let port = scene.listen(server, 80)?;
+    let mut open: Vec<Pair> = (0..3).map(|_| port.reach(client)).collect::<Result<_>>()?;
+    port.refuses(client)?;
+    // The client is kept out for a while, and gives its connections up unseen.
+    scene.daemon.ctl(["deny", &client.to_string()])?.done()?;
+    for pair in &mut open {
+        ensure!(!pair.crosses(SILENCE)?, "an entry does not reach a connection");
+    }
+    let abort = |pair: Pair| {
+        socket2::SockRef::from(&pair.client).set_linger(Some(std::time::Duration::ZERO))?;
+        Ok::<_, anyhow::Error>(pair.server)
+    };
+    let _left: Vec<_> = open.into_iter().map(abort).collect::<Result<_>>()?;
+    scene.daemon.ctl(["undo", &client.to_string()])?.done()?;
+    let _again: Vec<Pair> = (0..3).map(|_| port.reach(client)).collect::<Result<_>>()?;
+    port.refuses(client)
+}
